@@ -1,0 +1,211 @@
+package state
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mooring-project/mooring/internal/model"
+)
+
+// A Store holds the newest Snapshot. Load and Snapshot.Superseded are safe for
+// concurrent use with everything; updates are serialised.
+type Store struct {
+	current atomic.Pointer[Snapshot]
+
+	// writing serialises updates and guards owners.
+	writing sync.Mutex
+	// owners remembers which Service a slice belongs to, because the label that says
+	// so can change.
+	owners map[sliceKey]model.ServiceKey
+}
+
+type sliceKey struct{ namespace, name string }
+
+// NewStore gives a Store with an empty snapshot that is not synced.
+func NewStore() *Store {
+	s := &Store{owners: make(map[sliceKey]model.ServiceKey)}
+	s.current.Store(&Snapshot{superseded: make(chan struct{})})
+	return s
+}
+
+// Load gives the newest snapshot; never nil.
+func (s *Store) Load() *Snapshot { return s.current.Load() }
+
+// Update runs change on a transaction and commits what it did as one snapshot, dated
+// now. If nothing differs afterwards, no snapshot is made. It returns the snapshot that
+// is current then.
+func (s *Store) Update(now time.Time, change func(*Txn)) *Snapshot {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	old := s.current.Load()
+	tx := &Txn{store: s, next: *old}
+	change(tx)
+	if !tx.changed {
+		return old
+	}
+	next := tx.next
+	next.Revision++
+	next.ChangedAt = now
+	next.superseded = make(chan struct{})
+	s.current.Store(&next)
+	close(old.superseded)
+	return &next
+}
+
+// A Txn collects changes; it is valid only inside the function given to Update. Values
+// put into it must not be changed afterwards. Putting a value equal to the present one
+// changes nothing.
+type Txn struct {
+	store   *Store
+	next    Snapshot
+	changed bool
+}
+
+// Snapshot gives the state as changed so far, to look things up in.
+func (t *Txn) Snapshot() *Snapshot { return &t.next }
+
+// SetSynced records that every kind of object has been listed completely.
+func (t *Txn) SetSynced() {
+	if !t.next.Synced {
+		t.next.Synced, t.changed = true, true
+	}
+}
+
+// PutService adds or replaces a Service; its slices stay.
+func (t *Txn) PutService(service *model.Service) {
+	old, _ := t.next.services.Get(service.Key)
+	if old == nil {
+		t.setService(service.Key, &Service{Service: service})
+	} else if !old.Service.Equal(service) {
+		t.setService(service.Key, &Service{Service: service, Slices: old.Slices})
+	}
+}
+
+// DeleteService removes a Service; slices that still name it wait for it to return.
+func (t *Txn) DeleteService(key model.ServiceKey) {
+	if old, _ := t.next.services.Get(key); old != nil && old.Service != nil {
+		t.setService(key, &Service{Slices: old.Slices})
+	}
+}
+
+// PutSlice adds or replaces an EndpointSlice.
+func (t *Txn) PutSlice(slice *model.EndpointSlice) {
+	key := sliceKey{slice.Service.Namespace, slice.Name}
+	if owner, known := t.store.owners[key]; known && owner != slice.Service {
+		t.removeSlice(owner, slice.Name)
+	}
+	t.store.owners[key] = slice.Service
+	old, _ := t.next.services.Get(slice.Service)
+	entry := &Service{}
+	if old != nil {
+		*entry = *old
+	}
+	i, found := slices.BinarySearchFunc(entry.Slices, slice.Name, bySliceName)
+	switch {
+	case !found:
+		entry.Slices = slices.Insert(slices.Clone(entry.Slices), i, slice)
+	case entry.Slices[i].Equal(slice):
+		return
+	default:
+		entry.Slices = slices.Clone(entry.Slices)
+		entry.Slices[i] = slice
+	}
+	t.setService(slice.Service, entry)
+}
+
+// DeleteSlice removes an EndpointSlice by its own name and namespace.
+func (t *Txn) DeleteSlice(namespace, name string) {
+	key := sliceKey{namespace, name}
+	owner, known := t.store.owners[key]
+	if !known {
+		return
+	}
+	delete(t.store.owners, key)
+	t.removeSlice(owner, name)
+}
+
+// EachSlice calls visit with the namespace and name of every slice, as a source needs
+// it to find those that a new list no longer has.
+func (t *Txn) EachSlice(visit func(namespace, name string)) {
+	for key := range t.store.owners {
+		visit(key.namespace, key.name)
+	}
+}
+
+func bySliceName(s *model.EndpointSlice, name string) int { return strings.Compare(s.Name, name) }
+
+func (t *Txn) removeSlice(owner model.ServiceKey, name string) {
+	old, _ := t.next.services.Get(owner)
+	if old == nil {
+		return
+	}
+	i, found := slices.BinarySearchFunc(old.Slices, name, bySliceName)
+	if !found {
+		return
+	}
+	t.setService(owner, &Service{Service: old.Service, Slices: slices.Concat(old.Slices[:i], old.Slices[i+1:])})
+}
+
+// setService stores an entry and drops one that has nothing left.
+func (t *Txn) setService(key model.ServiceKey, entry *Service) {
+	t.changed = true
+	if entry.Service == nil && len(entry.Slices) == 0 {
+		t.next.services = t.next.services.Delete(key)
+		return
+	}
+	t.next.services = t.next.services.Set(key, entry)
+}
+
+// PutNamespace adds a Namespace.
+func (t *Txn) PutNamespace(namespace *model.Namespace) {
+	if old, found := t.next.namespaces.Get(namespace.Name); !found || *old != *namespace {
+		t.next.namespaces, t.changed = t.next.namespaces.Set(namespace.Name, namespace), true
+	}
+}
+
+// DeleteNamespace removes a Namespace; objects in it are removed by their own events.
+func (t *Txn) DeleteNamespace(name string) {
+	if _, found := t.next.namespaces.Get(name); found {
+		t.next.namespaces, t.changed = t.next.namespaces.Delete(name), true
+	}
+}
+
+// PutNode adds or replaces a Node.
+func (t *Txn) PutNode(node *model.Node) {
+	if old, _ := t.next.nodes.Get(node.Name); !old.Equal(node) {
+		t.next.nodes, t.changed = t.next.nodes.Set(node.Name, node), true
+	}
+}
+
+// DeleteNode removes a Node.
+func (t *Txn) DeleteNode(name string) {
+	if _, found := t.next.nodes.Get(name); found {
+		t.next.nodes, t.changed = t.next.nodes.Delete(name), true
+	}
+}
+
+// PutPod adds or replaces a Pod.
+func (t *Txn) PutPod(pod *model.Pod) {
+	key := PodKey{pod.Namespace, pod.Name}
+	if old, _ := t.next.pods.Get(key); !old.Equal(pod) {
+		t.next.pods, t.changed = t.next.pods.Set(key, pod), true
+	}
+}
+
+// DeletePod removes a Pod.
+func (t *Txn) DeletePod(key PodKey) {
+	if _, found := t.next.pods.Get(key); found {
+		t.next.pods, t.changed = t.next.pods.Delete(key), true
+	}
+}
+
+// SetServiceCIDRs replaces the prefixes from which ClusterIPs are allocated.
+func (t *Txn) SetServiceCIDRs(prefixes []netip.Prefix) {
+	if !slices.Equal(t.next.serviceCIDRs, prefixes) {
+		t.next.serviceCIDRs, t.changed = slices.Clone(prefixes), true
+	}
+}

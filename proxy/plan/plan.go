@@ -1,0 +1,202 @@
+// Package plan decides what the data plane of one node must look like and in
+// which order to get there.
+//
+// A Plan is a plain map of comparable keys to comparable values. The planner makes
+// one from a snapshot, observing the kernel gives another one of the same type, and
+// Diff turns any pair into ordered operations; so start-up, steady state, drift
+// repair, `plan` and `verify` are one code path. The package does no I/O and reads
+// no clock.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/mooring-project/mooring/internal/model"
+)
+
+// Kind says what a Key stands for in the kernel.
+type Kind uint8
+
+// The kinds of object. VirtualServer and RealServer live in IPVS, Relay is a socket
+// of our own, all others are elements of the set of that name in our nft table.
+const (
+	// VirtualServer is an IPVS service: Addr, Protocol, Port (or Mark alone).
+	VirtualServer Kind = iota + 1
+	// RealServer is an IPVS destination: the key of its virtual server and Endpoint.
+	RealServer
+	// Owned records in the kernel that the virtual server Addr, Protocol, Port is
+	// ours: the set outlives the process, and whatever is not in it is never touched.
+	Owned
+	// Divert sends Addr, Protocol, Port from outside the host to LOCAL_IN.
+	Divert
+	// Masquerade gives every connection to Addr, Protocol, Port the node's address.
+	Masquerade
+	// Hairpin gives a connection of Endpoint's address to itself the node's address.
+	Hairpin
+	// Reject refuses Addr, Protocol, Port from everywhere: no endpoint serves it.
+	Reject
+	// ServiceCIDR is a prefix whose unlisted addresses and ports are refused.
+	ServiceCIDR
+	// PodCIDR is a prefix whose sources reach cluster addresses unmasqueraded.
+	PodCIDR
+	// Relay is a listener on the loopback address of Addr's family, Protocol and
+	// Port, that passes connections on to Endpoint (IPVS cannot send a loopback
+	// source off the host: crosses_local_route_boundary, ip_vs_xmit.c).
+	Relay
+)
+
+var kindNames = [...]string{
+	VirtualServer: "virtual-server", RealServer: "real-server", Owned: "owned", Divert: "divert",
+	Masquerade: "masquerade", Hairpin: "hairpin", Reject: "reject", ServiceCIDR: "service-cidr",
+	PodCIDR: "pod-cidr", Relay: "relay",
+}
+
+// String gives the kind's name as plans print it.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind-%d", uint8(k))
+}
+
+// Key identifies one object of the data plane. Which fields are set depends on Kind;
+// the others are zero, so that equal objects have equal keys.
+type Key struct {
+	Kind     Kind
+	Protocol model.Protocol
+	Port     uint16
+	// Bits is the prefix length of a ServiceCIDR or PodCIDR whose address is Addr.
+	Bits uint8
+	// Mark is the firewall mark of a virtual server that has no address.
+	Mark uint32
+	Addr netip.Addr
+	// Endpoint is the real server's address and port, or the address of a Hairpin
+	// (port 0), or where a Relay passes connections on to.
+	Endpoint netip.AddrPort
+}
+
+// Forward is the IPVS forwarding method (IP_VS_CONN_F_FWD_MASK, ip_vs.h).
+type Forward uint8
+
+// Masq is the only method that can change ports, hence the only one a Service can
+// use in general. Its number is the kernel's.
+const Masq Forward = 0
+
+// Value is what can change about an object while it stays the same object. Elements
+// of sets have the zero Value.
+type Value struct {
+	// Scheduler is the name of an IPVS scheduler; virtual servers only.
+	Scheduler string
+	// Flags are IP_VS_SVC_F_* (ip_vs.h), without the kernel's own IP_VS_SVC_F_HASHED.
+	Flags uint32
+	// Persistence is the persistence timeout in seconds, 0 for none.
+	Persistence uint32
+	// Weight is a real server's weight; 0 takes no new connections.
+	Weight uint32
+	// Forward is a real server's forwarding method.
+	Forward Forward
+}
+
+// Plan is what the data plane holds, or should hold. A nil Plan is an empty one to
+// read from.
+type Plan map[Key]Value
+
+// VirtualServerKey gives the key of the virtual server a real server belongs to.
+func (k Key) VirtualServerKey() Key {
+	k.Kind, k.Endpoint = VirtualServer, netip.AddrPort{}
+	return k
+}
+
+// Prefix gives the prefix that a ServiceCIDR or PodCIDR stands for.
+func (k Key) Prefix() netip.Prefix { return netip.PrefixFrom(k.Addr, int(k.Bits)) }
+
+// PrefixKey gives the key of kind ServiceCIDR or PodCIDR for a prefix.
+func PrefixKey(kind Kind, prefix netip.Prefix) Key {
+	prefix = prefix.Masked()
+	return Key{Kind: kind, Addr: prefix.Addr(), Bits: uint8(prefix.Bits())}
+}
+
+// IPv6 tells whether the object belongs to the IPv6 family.
+func (k Key) IPv6() bool {
+	if k.Addr.IsValid() {
+		return k.Addr.Is6()
+	}
+	return k.Endpoint.Addr().Is6()
+}
+
+// Compare orders keys: by kind, then address, port, protocol, endpoint.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(
+		cmp.Compare(k.Kind, other.Kind),
+		k.Addr.Compare(other.Addr),
+		cmp.Compare(k.Port, other.Port),
+		cmp.Compare(k.Protocol, other.Protocol),
+		cmp.Compare(k.Mark, other.Mark),
+		cmp.Compare(k.Bits, other.Bits),
+		k.Endpoint.Compare(other.Endpoint),
+	)
+}
+
+// String prints the object on one line, for example
+// "real-server tcp 10.96.0.10:53 -> 10.244.1.2:5353".
+func (k Key) String() string {
+	switch k.Kind {
+	case Hairpin:
+		return fmt.Sprintf("%s %s", k.Kind, k.Endpoint.Addr())
+	case ServiceCIDR, PodCIDR:
+		return fmt.Sprintf("%s %s", k.Kind, k.Prefix())
+	case RealServer, Relay:
+		return fmt.Sprintf("%s %s -> %s", k.Kind, k.virtual(), k.Endpoint)
+	default:
+		return fmt.Sprintf("%s %s", k.Kind, k.virtual())
+	}
+}
+
+func (k Key) virtual() string {
+	if k.Mark != 0 {
+		return fmt.Sprintf("fwmark %#x", k.Mark)
+	}
+	return strings.ToLower(k.Protocol.String()) + " " + netip.AddrPortFrom(k.Addr, k.Port).String()
+}
+
+// String prints the fields that the object's kind uses; empty for set elements.
+func (v Value) String() string {
+	var parts []string
+	if v.Scheduler != "" {
+		parts = append(parts, "scheduler "+v.Scheduler)
+	}
+	if v.Flags != 0 {
+		parts = append(parts, fmt.Sprintf("flags %#x", v.Flags))
+	}
+	if v.Persistence != 0 {
+		parts = append(parts, fmt.Sprintf("persistence %ds", v.Persistence))
+	}
+	return strings.Join(parts, " ")
+}
+
+// line prints an object with its value.
+func line(k Key, v Value) string {
+	text := k.String()
+	if s := v.String(); s != "" {
+		text += " " + s
+	}
+	if k.Kind == RealServer {
+		text += fmt.Sprintf(" weight %d", v.Weight)
+	}
+	return text
+}
+
+// String prints the whole plan, one object a line, sorted.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, k := range slices.SortedFunc(maps.Keys(p), Key.Compare) {
+		b.WriteString(line(k, p[k]))
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
