@@ -1,0 +1,320 @@
+// Package reconcile keeps the data plane equal to the plan: it wakes on a new snapshot,
+// plans the Services that changed, compares with what is applied, and applies the
+// difference.
+//
+// Start-up is the same path with everything changed: what the kernel already holds is
+// observed first, so that entries that are right are adopted and not rewritten.
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/policy"
+	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/proxy/drain"
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// A Dataplane is what plans are applied to.
+type Dataplane interface {
+	// Observe reads back what is there and ours.
+	Observe(ctx context.Context) (plan.Plan, error)
+	// Apply does ordered operations. It goes on after one that goes wrong and returns
+	// those that were done.
+	Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err error)
+	// Connections counts the open connections of the real servers of virtual servers,
+	// by the real servers' keys.
+	Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error)
+}
+
+// Options are the parts of a Reconciler.
+type Options struct {
+	Store     *state.Store
+	Dataplane Dataplane
+	Logger    *slog.Logger
+	// Context is what plans depend on at the start; its Place.Zone and NodeAddresses
+	// follow the Node object and the addresses given by Addresses.
+	Context plan.Context
+	// DrainTimeout is how long a leaving TCP endpoint may keep its connections.
+	DrainTimeout time.Duration
+}
+
+const (
+	// drainPoll is how often the connections of leaving endpoints are counted.
+	drainPoll = time.Second
+	// retryFirst and retryLast bound the wait before what went wrong is tried again.
+	retryFirst = time.Second
+	retryLast  = 30 * time.Second
+)
+
+// A Reconciler runs the loop. Its methods other than Run and SetNodeAddresses may be called
+// from any goroutine at any time.
+type Reconciler struct {
+	options   Options
+	context   plan.Context
+	assembly  *plan.Assembly
+	applied   plan.Plan
+	ledger    *drain.Ledger
+	planned   *state.Snapshot
+	dirty     map[plan.Key]struct{}
+	retry     time.Duration
+	addresses chan addressUpdate
+
+	status atomic.Pointer[Status]
+}
+
+// Status is what the loop last achieved.
+type Status struct {
+	// Revision is that of the newest snapshot whose plan has been applied without an
+	// error; Applied is when. Both are zero before the first time.
+	Revision uint64
+	Applied  time.Time
+	// PendingSince is the time since which something has been waiting to be applied;
+	// zero when nothing is.
+	PendingSince time.Time
+	// Objects is the number of objects in the data plane, Draining that of the real
+	// servers that are leaving.
+	Objects  int
+	Draining int
+	// Err is what went wrong in the last round, nil if nothing did.
+	Err error
+}
+
+// New gives a Reconciler that does nothing until Run.
+func New(options Options) *Reconciler {
+	r := &Reconciler{
+		options:   options,
+		context:   options.Context,
+		assembly:  plan.NewAssembly(),
+		ledger:    drain.NewLedger(options.DrainTimeout),
+		dirty:     make(map[plan.Key]struct{}),
+		addresses: make(chan addressUpdate, 1),
+	}
+	r.status.Store(&Status{})
+	return r
+}
+
+// Status gives what the loop last achieved.
+func (r *Reconciler) Status() Status { return *r.status.Load() }
+
+// Run waits for a synced snapshot and keeps the data plane equal to the newest one until
+// ctx ends. It returns an error only if the data plane cannot be observed at the start.
+func (r *Reconciler) Run(ctx context.Context) error {
+	snapshot, err := r.firstSynced(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // ctx ended before there was anything to do
+	}
+	if r.applied, err = r.options.Dataplane.Observe(ctx); err != nil {
+		return err
+	}
+	r.options.Logger.Info("adopting data plane", "objects", len(r.applied))
+	for key := range r.applied {
+		r.dirty[key] = struct{}{}
+	}
+	for {
+		r.update(snapshot)
+		r.apply(ctx)
+		if snapshot = r.wait(ctx, snapshot); snapshot == nil {
+			return nil
+		}
+	}
+}
+
+// firstSynced waits until a source has listed everything.
+func (r *Reconciler) firstSynced(ctx context.Context) (*state.Snapshot, error) {
+	for {
+		snapshot := r.options.Store.Load()
+		if snapshot.Synced {
+			return snapshot, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-snapshot.Superseded():
+		}
+	}
+}
+
+// wait returns the newest snapshot when there is something to do, nil when ctx has ended.
+// Only what is waiting for time, a retry or a drain, sets a timer: idle means asleep.
+func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.Snapshot {
+	var timer <-chan time.Time
+	if wait := r.nextWake(); wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-snapshot.Superseded():
+	case update := <-r.addresses:
+		r.context.NodeAddresses = update
+		r.planned = nil
+	case <-timer:
+		r.finishDrains(ctx)
+	}
+	return r.options.Store.Load()
+}
+
+func (r *Reconciler) nextWake() time.Duration {
+	switch {
+	case len(r.dirty) > 0:
+		return r.retry
+	case r.ledger.Len() > 0:
+		return drainPoll
+	}
+	return 0
+}
+
+// update plans what differs between the last planned snapshot and this one, and notes the
+// keys that may have changed as dirty.
+func (r *Reconciler) update(snapshot *state.Snapshot) {
+	if place := r.placeIn(snapshot); place != r.context.Place {
+		r.context.Place, r.planned = place, nil
+	}
+	if r.planned == nil {
+		for key, entry := range snapshot.Services() {
+			r.replan(key, entry)
+		}
+		r.forgetMissing(snapshot)
+	} else {
+		snapshot.ChangedServices(r.planned, func(key model.ServiceKey, _, after *state.Service) {
+			r.replan(key, after)
+		})
+	}
+	r.touch(r.assembly.Replace(model.ServiceKey{}, r.context.Cluster(snapshot)))
+	r.planned = snapshot
+}
+
+// placeIn gives the node's place as its Node object says.
+func (r *Reconciler) placeIn(snapshot *state.Snapshot) policy.Place {
+	place := policy.Place{Node: r.context.Place.Node}
+	if node := snapshot.Node(place.Node); node != nil {
+		place.Zone = node.Zone
+	}
+	return place
+}
+
+func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
+	r.touch(r.assembly.Replace(key, r.context.Service(entry)))
+}
+
+// forgetMissing drops the fragments of Services that are no more, which a plan from the
+// beginning does not come across.
+func (r *Reconciler) forgetMissing(snapshot *state.Snapshot) {
+	for _, owner := range r.assembly.Owners() {
+		if owner != (model.ServiceKey{}) && snapshot.Service(owner) == nil {
+			r.replan(owner, nil)
+		}
+	}
+}
+
+func (r *Reconciler) touch(keys []plan.Key) {
+	for _, key := range keys {
+		r.dirty[key] = struct{}{}
+	}
+}
+
+// apply brings the dirty objects to what they are to be. What goes wrong stays dirty.
+func (r *Reconciler) apply(ctx context.Context) {
+	now := time.Now()
+	ops := r.operations(now)
+	var err error
+	if len(ops) > 0 {
+		var done []plan.Op
+		done, err = r.options.Dataplane.Apply(ctx, ops)
+		for _, op := range done {
+			r.applied.Record(op)
+			delete(r.dirty, op.Key)
+		}
+		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops), "revision", r.planned.Revision)
+	}
+	r.report(now, err)
+}
+
+// operations gives the ordered operations for the dirty objects and forgets those that
+// are as they are to be.
+func (r *Reconciler) operations(now time.Time) []plan.Op {
+	var ops []plan.Op
+	// Real servers are decided first: whether what leads to them may go depends on
+	// whether they stay to drain.
+	for _, key := range slices.SortedFunc(maps.Keys(r.dirty), realServersFirst) {
+		have, inHave := r.applied[key]
+		want, inWant := r.assembly.Want(key)
+		want, inWant = r.ledger.Decide(key, have, inHave, want, inWant, now)
+		if op, needed := plan.Change(key, have, inHave, want, inWant); needed {
+			ops = append(ops, op)
+		} else {
+			delete(r.dirty, key)
+		}
+	}
+	plan.Order(ops)
+	return ops
+}
+
+func realServersFirst(a, b plan.Key) int {
+	switch {
+	case a.Kind == plan.RealServer && b.Kind != plan.RealServer:
+		return -1
+	case b.Kind == plan.RealServer && a.Kind != plan.RealServer:
+		return 1
+	}
+	return a.Compare(b)
+}
+
+// report publishes the status and sets the wait before a retry.
+func (r *Reconciler) report(now time.Time, err error) {
+	status := r.Status()
+	status.Objects, status.Draining, status.Err = len(r.applied), r.ledger.Len(), err
+	if len(r.dirty) == 0 {
+		status.Revision, status.Applied, status.PendingSince = r.planned.Revision, now, time.Time{}
+		r.retry = retryFirst
+	} else {
+		if status.PendingSince.IsZero() {
+			status.PendingSince = now
+		}
+		r.options.Logger.Error("data plane is behind the plan", "objects", len(r.dirty), "retry", r.retry, "err", err)
+		r.retry = min(max(2*r.retry, retryFirst), retryLast)
+	}
+	r.status.Store(&status)
+}
+
+// finishDrains counts the connections of the endpoints that are leaving and deletes those
+// that have none left or no more time.
+func (r *Reconciler) finishDrains(ctx context.Context) {
+	if r.ledger.Len() == 0 {
+		return
+	}
+	connections, err := r.options.Dataplane.Connections(ctx, r.ledger.Servers())
+	if err != nil {
+		r.options.Logger.Error("connections of leaving endpoints not counted", "err", err)
+		return
+	}
+	finished, again := r.ledger.Finish(time.Now(), connections)
+	var ops []plan.Op
+	for _, f := range finished {
+		ops = append(ops, plan.Op{Verb: plan.Delete, Key: f.Key})
+		r.options.Logger.Info("endpoint left", "endpoint", f.Key, "since", f.Since, "cut", f.Cut)
+	}
+	plan.Order(ops)
+	done, err := r.options.Dataplane.Apply(ctx, ops)
+	if err != nil {
+		r.options.Logger.Error("leaving endpoints not deleted", "err", err)
+	}
+	for _, op := range done {
+		r.applied.Record(op)
+	}
+	for _, op := range ops {
+		if _, left := r.applied[op.Key]; left {
+			r.dirty[op.Key] = struct{}{}
+		}
+	}
+	r.touch(again)
+}
