@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"k8s.io/client-go/rest"
 )
@@ -31,9 +30,6 @@ type ControlPlane struct {
 	detach    func() bool // forgets the end of Start's context
 	stopped   bool
 }
-
-// shutdownGrace is how long a server may take to end in order.
-const shutdownGrace = 5 * time.Second
 
 // Start starts a control plane and returns when its API is ready, the
 // controllers work and the Service default/kubernetes has its endpoint. It
@@ -143,17 +139,19 @@ func (c *ControlPlane) startAll(ctx context.Context) error {
 	if err := c.startAPIServer(ctx); err != nil {
 		return err
 	}
-	if err := c.startControllers(ctx); err != nil {
-		return err
-	}
-	return c.waitFor(ctx, APIServer, c.exists("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"))
+	return c.startControllers(ctx)
 }
 
+// startAPIServer waits, beyond readiness, for the server's entry in the
+// endpoints of default/kubernetes, which comes shortly after.
 func (c *ControlPlane) startAPIServer(ctx context.Context) error {
 	if err := c.launch(APIServer, apiServerFlags(c.options, c.paths)); err != nil {
 		return err
 	}
-	return c.waitFor(ctx, APIServer, c.exists("/readyz"))
+	if err := c.waitFor(ctx, APIServer, c.exists("/readyz")); err != nil {
+		return err
+	}
+	return c.waitFor(ctx, APIServer, c.exists("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"))
 }
 
 // startControllers waits for the controllers by something they do: they make
@@ -193,16 +191,18 @@ func (c *ControlPlane) Stop() {
 		c.detach()
 	}
 	for _, p := range slices.Backward(c.processes) {
-		p.stop(0)
+		p.kill()
 	}
 	c.processes = nil
 	c.stopped = true
 	c.removeDir()
 }
 
-// StopAPIServer ends the API server in order, as an upgrade would, and leaves
-// everything else running. It returns when the server is gone; ending one that
-// does not run does nothing.
+// StopAPIServer kills the API server and leaves everything else running. It
+// returns when the server is gone; stopping one that does not run does nothing.
+//
+// This is an outage, not an upgrade: a server that ends in order first removes
+// itself from the endpoints of default/kubernetes, and takes some 15 seconds.
 func (c *ControlPlane) StopAPIServer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,7 +210,7 @@ func (c *ControlPlane) StopAPIServer() {
 	if i < 0 {
 		return
 	}
-	c.processes[i].stop(shutdownGrace)
+	c.processes[i].kill()
 	c.processes = slices.Delete(c.processes, i, i+1)
 }
 

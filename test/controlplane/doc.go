@@ -4,7 +4,9 @@
 // binaries from Go modules (the nested module in binaries/ pins them) and keeps
 // them in the user's cache directory, Start runs them in a temporary directory.
 //
-// No kubelet runs. A test that needs endpoints plays kubelet itself: it binds
-// a pod to a node and patches the pod's status with an address and Ready, and
-// the endpointslice controller does the rest.
+// No kubelet runs. A test that needs endpoints plays kubelet itself: it makes a
+// Node, binds a pod to it and patches the pod's status with an address and
+// Ready; the endpointslice controller does the rest. (It leaves out pods whose
+// node does not exist.) Pods that are deleted stay, terminating, until the test
+// deletes them again with a grace period of 0, as a kubelet does at the end.
 package controlplane

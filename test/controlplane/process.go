@@ -7,8 +7,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // A process is one running server. Its output is appended to a file.
@@ -17,7 +15,6 @@ type process struct {
 	logPath string
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed when the process is gone
-	err     error         // how it ended; valid once exited is closed
 }
 
 // startProcess starts the program bin with args in the working directory dir.
@@ -52,23 +49,13 @@ func (p *process) run(started chan<- error, log *os.File) {
 	if err != nil {
 		return
 	}
-	p.err = p.cmd.Wait()
+	_ = p.cmd.Wait() // how it ended is in cmd.ProcessState
 	close(p.exited)
 }
 
-// stop asks the process to end, kills it after grace and returns when it is
-// gone. A grace of 0 kills at once.
-func (p *process) stop(grace time.Duration) {
-	if grace > 0 {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already: nothing to do
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-p.exited:
-		case <-timer.C:
-		}
-	}
-	_ = p.cmd.Process.Kill()
+// kill ends the process at once and returns when it is gone.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // gone already: nothing to do
 	<-p.exited
 }
 
