@@ -110,9 +110,11 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended before there was anything to do
 	}
-	if r.applied, err = r.options.Dataplane.Observe(ctx); err != nil {
+	observed, err := r.options.Dataplane.Observe(ctx)
+	if err != nil {
 		return err
 	}
+	r.applied = plan.Apply(observed, nil)
 	r.options.Logger.Info("adopting data plane", "objects", len(r.applied))
 	for key := range r.applied {
 		r.dirty[key] = struct{}{}
@@ -275,13 +277,13 @@ func (r *Reconciler) report(now time.Time, err error) {
 	status.Objects, status.Draining, status.Err = len(r.applied), r.ledger.Len(), err
 	if len(r.dirty) == 0 {
 		status.Revision, status.Applied, status.PendingSince = r.planned.Revision, now, time.Time{}
-		r.retry = retryFirst
+		r.retry = 0
 	} else {
 		if status.PendingSince.IsZero() {
 			status.PendingSince = now
 		}
-		r.options.Logger.Error("data plane is behind the plan", "objects", len(r.dirty), "retry", r.retry, "err", err)
 		r.retry = min(max(2*r.retry, retryFirst), retryLast)
+		r.options.Logger.Error("data plane is behind the plan", "objects", len(r.dirty), "retry", r.retry, "err", err)
 	}
 	r.status.Store(&status)
 }
