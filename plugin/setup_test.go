@@ -1,0 +1,51 @@
+package mooring
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/coredns/caddy"
+)
+
+func TestSetupErrorsNameLineAndToken(t *testing.T) {
+	for name, test := range map[string]struct{ stanza, want string }{
+		"unknown property":   {"mooring cluster.local {\nttl 5\nnamespace x\n}", "Testfile:3 - Error during parsing: unknown property 'namespace'"},
+		"twice":              {"mooring cluster.local\nmooring cluster.local", "Testfile:2 - Error during parsing: mooring can be used once"},
+		"only reverse zones": {"mooring 10.in-addr.arpa", "Testfile:1 - Error during parsing: a zone that is not a reverse zone"},
+		"ttl is no number":   {"mooring cluster.local {\nttl soon\n}", "Testfile:2 - Error during parsing: ttl wants a whole number between 0 and 3600, not 'soon'"},
+		"ttl out of range":   {"mooring cluster.local {\nttl 3601\n}", "not '3601'"},
+		"ttl without value":  {"mooring cluster.local {\nttl\n}", "Testfile:2 - Error during parsing: Wrong argument count or unexpected line ending after 'ttl'"},
+		"startup_timeout":    {"mooring cluster.local {\nstartup_timeout 5\n}", "Testfile:2 - Error during parsing: startup_timeout wants a duration such as 5s, not '5'"},
+		"namespaces without": {"mooring cluster.local {\nnamespaces\n}", "after 'namespaces'"},
+		"endpoint without":   {"mooring cluster.local {\nendpoint\n}", "after 'endpoint'"},
+		"tls with two files": {"mooring cluster.local {\ntls cert key\n}", "after 'key'"},
+		"kubeconfig without": {"mooring cluster.local {\nkubeconfig\n}", "after 'kubeconfig'"},
+		"manifests and API":  {"mooring cluster.local {\nmanifests dir\nendpoint http://x\n}", "manifests takes the place of an API server"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse(caddy.NewTestController("dns", test.stanza))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestZonesDefaultToTheServerBlock(t *testing.T) {
+	c := caddy.NewTestController("dns", "mooring")
+	c.ServerBlockKeys = []string{"dns://Cluster.Local.:53", "10.0.0.0/16:53"}
+	m, err := Parse(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, z := range m.zones {
+		got = append(got, z.name)
+	}
+	if want := "cluster.local. 0.10.in-addr.arpa."; strings.Join(got, " ") != want {
+		t.Errorf("zones %q, want %q", got, want)
+	}
+	if m.primary != "cluster.local." {
+		t.Errorf("primary zone %q", m.primary)
+	}
+}
