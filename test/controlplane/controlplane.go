@@ -102,6 +102,9 @@ func (c *ControlPlane) makeDir() error {
 		return err
 	}
 	c.paths = paths{dir: dir}
+	if n := len(c.paths.etcdSocket()); n > maxSocketPath {
+		return fmt.Errorf("directory %s: too long, the socket in it may have %d bytes and has %d", dir, maxSocketPath, n)
+	}
 	return os.MkdirAll(c.paths.logs(), 0o755)
 }
 

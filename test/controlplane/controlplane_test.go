@@ -425,3 +425,11 @@ func TestStartReportsTheFailingComponent(t *testing.T) {
 		t.Errorf("processes left: %q", names)
 	}
 }
+
+func TestStartInDirectoryTooLongForSockets(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 25))
+	_, err := controlplane.Start(t.Context(), controlplane.Options{Dir: dir, BinDir: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("error %v, want one about the length", err)
+	}
+}

@@ -6,8 +6,10 @@ import (
 	"strings"
 )
 
-// paths are the files of one control plane. The socket's path has to stay
-// under the 108 bytes of sockaddr_un.
+// maxSocketPath is what fits into sockaddr_un (unix(7)) with the final zero.
+const maxSocketPath = 107
+
+// paths are the files of one control plane.
 type paths struct{ dir string }
 
 func (p paths) in(name string) string { return p.dir + "/" + name }
