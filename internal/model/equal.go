@@ -14,7 +14,7 @@ func (s *Service) Equal(o *Service) bool {
 	return s.Key == o.Key && s.Type == o.Type && s.Headless == o.Headless && s.ExternalName == o.ExternalName &&
 		s.ExternalTrafficPolicy == o.ExternalTrafficPolicy && s.InternalTrafficPolicy == o.InternalTrafficPolicy &&
 		s.HealthCheckNodePort == o.HealthCheckNodePort && s.AffinityTimeout == o.AffinityTimeout &&
-		s.ProxyName == o.ProxyName &&
+		s.ProxyName == o.ProxyName && s.Selector == o.Selector &&
 		slices.Equal(s.ClusterIPs, o.ClusterIPs) && slices.Equal(s.ExternalIPs, o.ExternalIPs) &&
 		slices.Equal(s.LoadBalancerIPs, o.LoadBalancerIPs) &&
 		slices.Equal(s.LoadBalancerSourceRanges, o.LoadBalancerSourceRanges) &&

@@ -65,6 +65,9 @@ type Service struct {
 	// means no session affinity.
 	AffinityTimeout time.Duration
 
+	// Selector is spec.selector in the form "key=value,key=value" with sorted keys; empty
+	// when the endpoints are somebody else's business.
+	Selector string
 	// ProxyName is the value of the label service.kubernetes.io/service-proxy-name:
 	// a Service with one is left to the proxy of that name.
 	ProxyName string

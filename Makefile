@@ -1,0 +1,65 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Everything that is built
+# or fetched is cached outside the repository, in the user's cache directory.
+
+SHELL    := /bin/bash
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mooring
+BINARIES := mooring-dns mooring-proxy mooringctl
+SOURCE   ?= manifests
+# The linter is built once for each version; the key is its module file.
+LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
+
+.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system check bench fmt lint tidy clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(BINARIES) ## build bin/mooring-dns, bin/mooring-proxy and bin/mooringctl, static
+
+$(BINARIES):
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/$@ ./cmd/$@
+
+demo: build ## play the story of one Service on a real kernel; SOURCE=kubernetes with a real API server
+	$(GO) run ./test/cmd/demo --source=$(SOURCE)
+
+test: test-unit test-kernel test-system ## run all tests: units, the real kernel, the real API server
+
+# What needs neither a kernel with IPVS nor a control plane.
+test-unit:
+	$(GO) test -shuffle=on $$($(GO) list ./... | grep -v -e /test/e2e -e /test/controlplane -e /test/vm)
+
+# The packages that talk to the kernel, inside the kernel machine.
+test-kernel:
+	$(GO) test -count=1 ./test/vm
+	CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy/dataplane/...
+
+# The story and the control plane, as a newcomer sees them.
+test-system: build
+	$(GO) test -count=1 -timeout 30m ./test/controlplane ./test/e2e
+
+check: lint ## format, vet, lint, import directions, unit tests with the race detector
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	$(GO) test -short -race -shuffle=on ./...
+
+bench: ## run every benchmark; compare two runs with `go tool -modfile=internal/tools/go.mod benchstat`
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./plugin/... ./proxy/...
+
+fmt: $(LINT) ## format the code
+	$(LINT) fmt
+
+lint: $(LINT) ## check format and style
+	$(LINT) fmt --diff
+	$(LINT) run
+
+$(LINT):
+	mkdir -p $(@D)
+	$(GO) build -C internal/tools/golangci -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+tidy: ## tidy all modules
+	for module in . internal/tools internal/tools/golangci; do $(GO) -C $$module mod tidy || exit; done
+
+clean: ## remove what was built inside the repository; the cache stays
+	rm -rf bin
