@@ -57,14 +57,22 @@ func TestParse(t *testing.T) {
 			c.Node, c.Kubeconfig, c.Scheduler, c.TCPTimeout = "node-1", "/var/lib/kube-proxy/kubeconfig.conf", "wlc", 24*time.Hour
 			c.PodCIDRs = cidrs("10.244.0.0/16", "fd00:10:244::/56")
 		}, nil},
-		{"a flag goes before the file, another one's default does not", header + "ipvs: {scheduler: sh}\nhostnameOverride: a\nclusterCIDR: 10.0.0.0/8",
-			[]string{"--hostname-override=b", "--cluster-cidr=10.9.0.0/16"}, func(c *Config) {
+		{
+			"a flag goes before the file, another one's default does not", header + "ipvs: {scheduler: sh}\nhostnameOverride: a\nclusterCIDR: 10.0.0.0/8",
+			[]string{"--hostname-override=b", "--cluster-cidr=10.9.0.0/16"},
+			func(c *Config) {
 				c.Node, c.Scheduler, c.PodCIDRs = "b", "sh", cidrs("10.9.0.0/16")
-			}, nil},
-		{"a field of the future is a warning", header + "hostnameOverride: a\nfuture: 1", nil, func(c *Config) { c.Node = "a" },
-			[]string{`unknown field "future"`}},
-		{"settings without effect are named", header + "hostnameOverride: a\nmode: nftables\nipvs: {strictARP: true, excludeCIDRs: [10.0.0.0/8]}", nil,
-			func(c *Config) { c.Node = "a" }, []string{"mode", "strictARP", "excludeCIDRs"}},
+			}, nil,
+		},
+		{
+			"a field of the future is a warning", header + "hostnameOverride: a\nfuture: 1", nil, func(c *Config) { c.Node = "a" },
+			[]string{`unknown field "future"`},
+		},
+		{
+			"settings without effect are named", header + "hostnameOverride: a\nmode: nftables\nipvs: {strictARP: true, excludeCIDRs: [10.0.0.0/8]}", nil,
+			func(c *Config) { c.Node = "a" },
+			[]string{"mode", "strictARP", "excludeCIDRs"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -81,13 +81,16 @@ func TestServicePlan(t *testing.T) {
 			"masquerade tcp 192.168.9.11:30080",
 			"relay tcp 127.0.0.1:30080 -> 172.30.0.11:30080",
 		}},
-		{"session affinity is persistence", service(func(s *model.Service) { s.AffinityTimeout = 3 * time.Hour }),
-			[]*model.EndpointSlice{slice("a", model.TCP, ready("10.244.2.2", "node-2"))}, []string{
+		{
+			"session affinity is persistence", service(func(s *model.Service) { s.AffinityTimeout = 3 * time.Hour }),
+			[]*model.EndpointSlice{slice("a", model.TCP, ready("10.244.2.2", "node-2"))},
+			[]string{
 				"virtual-server tcp 10.96.0.10:80 scheduler rr flags 0x1 persistence 10800s",
 				"real-server tcp 10.96.0.10:80 -> 10.244.2.2:8080 weight 1",
 				"owned tcp 10.96.0.10:80",
 				"divert tcp 10.96.0.10:80",
-			}},
+			},
+		},
 		{"UDP over IPv6", service(func(s *model.Service) {
 			s.ClusterIPs, s.Ports[0].Protocol = []netip.Addr{addr("fd00:10:96::a")}, model.UDP
 		}), []*model.EndpointSlice{slice("a", model.UDP, ready("fd00:10:244:2::2", "node-2"))}, []string{

@@ -97,7 +97,7 @@ func (s *Set) listen(at place, r *relay) error {
 // Close stops all relays, cuts what they carry, and returns when all is gone.
 func (s *Set) Close() {
 	for _, r := range s.relays {
-		r.listener.Close() //nolint:errcheck // nothing depends on it any more
+		r.listener.Close()
 	}
 	s.cancel()
 	s.running.Wait()

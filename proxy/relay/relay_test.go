@@ -35,10 +35,10 @@ func answerTCP(t *testing.T, name string) netip.AddrPort {
 			}
 			request, _ := io.ReadAll(conn)
 			io.WriteString(conn, name+" "+string(request)) //nolint:errcheck // the client's check fails then
-			conn.Close()                                   //nolint:errcheck // as above
+			conn.Close()
 		}
 	}()
-	t.Cleanup(func() { listener.Close(); <-done }) //nolint:errcheck // end of test
+	t.Cleanup(func() { listener.Close(); <-done })
 	return listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
@@ -80,7 +80,7 @@ func freePort(t *testing.T, protocol model.Protocol) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // only its number is wanted
+	defer listener.Close()
 	return listener.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
@@ -102,7 +102,7 @@ func ask(t *testing.T, protocol model.Protocol, port uint16, request string) (st
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()                                //nolint:errcheck // end of request
+	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck // a hang fails the read instead
 	if _, err := io.WriteString(conn, request); err != nil {
 		return "", err
