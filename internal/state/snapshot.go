@@ -9,6 +9,7 @@ package state
 import (
 	"iter"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/mooring-project/mooring/internal/model"
@@ -30,6 +31,7 @@ type Snapshot struct {
 	nodes        Map[string, *model.Node]
 	pods         Map[PodKey, *model.Pod]
 	serviceCIDRs []netip.Prefix
+	addresses    addrMap[*AddressUse]
 
 	superseded chan struct{}
 }
@@ -40,7 +42,22 @@ type Service struct {
 	Service *model.Service
 	// Slices are sorted by name.
 	Slices []*model.EndpointSlice
+
+	memo atomic.Pointer[any]
 }
+
+// Memo gives what SetMemo kept last, nil at first. It is a place for one reader of the
+// Store to keep what it derives from the entry: derived once, dropped with the entry.
+// Both are safe for concurrent use.
+func (s *Service) Memo() any {
+	if kept := s.memo.Load(); kept != nil {
+		return *kept
+	}
+	return nil
+}
+
+// SetMemo keeps a value for Memo; it must not change afterwards.
+func (s *Service) SetMemo(value any) { s.memo.Store(&value) }
 
 // PodKey names a Pod.
 type PodKey struct {

@@ -21,6 +21,9 @@ type Store struct {
 	// owners remembers which Service a slice belongs to, because the label that says
 	// so can change.
 	owners map[sliceKey]model.ServiceKey
+	// uses has, per Service, the AddressUse that its addresses share; nil in a Store
+	// without index.
+	uses map[model.ServiceKey]*AddressUse
 }
 
 type sliceKey struct{ namespace, name string }
@@ -102,7 +105,7 @@ func (t *Txn) PutSlice(slice *model.EndpointSlice) {
 	old, _ := t.next.services.Get(slice.Service)
 	entry := &Service{}
 	if old != nil {
-		*entry = *old
+		entry.Service, entry.Slices = old.Service, old.Slices
 	}
 	i, found := slices.BinarySearchFunc(entry.Slices, slice.Name, bySliceName)
 	switch {
@@ -153,10 +156,13 @@ func (t *Txn) removeSlice(owner model.ServiceKey, name string) {
 // setService stores an entry and drops one that has nothing left.
 func (t *Txn) setService(key model.ServiceKey, entry *Service) {
 	t.changed = true
+	before, _ := t.next.services.Get(key)
 	if entry.Service == nil && len(entry.Slices) == 0 {
+		t.indexService(key, before, nil)
 		t.next.services = t.next.services.Delete(key)
 		return
 	}
+	t.indexService(key, before, entry)
 	t.next.services = t.next.services.Set(key, entry)
 }
 
@@ -192,13 +198,15 @@ func (t *Txn) DeleteNode(name string) {
 func (t *Txn) PutPod(pod *model.Pod) {
 	key := PodKey{pod.Namespace, pod.Name}
 	if old, _ := t.next.pods.Get(key); !old.Equal(pod) {
+		t.indexPod(old, pod)
 		t.next.pods, t.changed = t.next.pods.Set(key, pod), true
 	}
 }
 
 // DeletePod removes a Pod.
 func (t *Txn) DeletePod(key PodKey) {
-	if _, found := t.next.pods.Get(key); found {
+	if old, found := t.next.pods.Get(key); found {
+		t.indexPod(old, nil)
 		t.next.pods, t.changed = t.next.pods.Delete(key), true
 	}
 }
