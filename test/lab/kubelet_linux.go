@@ -1,11 +1,14 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,12 +37,14 @@ type Kubelet struct {
 	running map[types.UID]*worker
 
 	workers sync.WaitGroup
-	turn    int // nodes handed out so far; used by Run's goroutine only
+	// bound remembers the nodes given to pods, since a list may be older; used by Run's
+	// goroutine only.
+	bound map[types.UID]string
 }
 
 // Run runs pods until the end of ctx, then ends them all and returns.
 func (k *Kubelet) Run(ctx context.Context) error {
-	k.running = make(map[types.UID]*worker)
+	k.running, k.bound = make(map[types.UID]*worker), make(map[types.UID]string)
 	defer k.workers.Wait()
 	for {
 		if err := k.sync(ctx); err != nil && ctx.Err() == nil {
@@ -63,7 +68,7 @@ func (k *Kubelet) sync(ctx context.Context) error {
 	present := make(map[types.UID]bool)
 	for _, pod := range pods {
 		present[pod.UID] = true
-		errs = append(errs, k.syncPod(ctx, pod))
+		errs = append(errs, k.syncPod(ctx, pod, pods))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -75,7 +80,7 @@ func (k *Kubelet) sync(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (k *Kubelet) syncPod(ctx context.Context, pod *corev1.Pod) error {
+func (k *Kubelet) syncPod(ctx context.Context, pod *corev1.Pod, all []*corev1.Pod) error {
 	k.mu.Lock()
 	w := k.running[pod.UID]
 	k.mu.Unlock()
@@ -88,7 +93,7 @@ func (k *Kubelet) syncPod(ctx context.Context, pod *corev1.Pod) error {
 	case pod.DeletionTimestamp != nil:
 		return k.Pods.Remove(ctx, pod)
 	case pod.Spec.NodeName == "":
-		return k.bind(ctx, pod)
+		return k.bind(ctx, pod, all)
 	}
 	node, err := k.Network.Node(pod.Spec.NodeName)
 	if err != nil {
@@ -99,13 +104,32 @@ func (k *Kubelet) syncPod(ctx context.Context, pod *corev1.Pod) error {
 }
 
 // bind chooses the node; the change that follows from it brings the pod back here.
-func (k *Kubelet) bind(ctx context.Context, pod *corev1.Pod) error {
-	node := k.Network.Nodes[k.turn%len(k.Network.Nodes)]
-	k.turn++
-	if err := k.Pods.Bind(ctx, pod, node.Name); err != nil {
-		return fmt.Errorf("pod %s/%s: bind to %s: %w", pod.Namespace, pod.Name, node.Name, err)
+func (k *Kubelet) bind(ctx context.Context, pod *corev1.Pod, all []*corev1.Pod) error {
+	if k.bound[pod.UID] != "" {
+		return nil
 	}
+	node := k.emptiest(pod, all)
+	if err := k.Pods.Bind(ctx, pod, node); err != nil {
+		return fmt.Errorf("pod %s/%s: bind to %s: %w", pod.Namespace, pod.Name, node, err)
+	}
+	k.bound[pod.UID] = node
 	return nil
+}
+
+// emptiest is the node with the fewest pods of the same labels, so that replicas are
+// spread, and among those the one with the fewest pods.
+func (k *Kubelet) emptiest(pod *corev1.Pod, all []*corev1.Pod) string {
+	replicas, total := make(map[string]int), make(map[string]int)
+	for _, other := range all {
+		node := cmp.Or(other.Spec.NodeName, k.bound[other.UID])
+		total[node]++
+		if other.DeletionTimestamp == nil && other.Namespace == pod.Namespace && maps.Equal(other.Labels, pod.Labels) {
+			replicas[node]++
+		}
+	}
+	return slices.MinFunc(k.Network.Nodes, func(a, b *Node) int {
+		return cmp.Or(replicas[a.Name]-replicas[b.Name], total[a.Name]-total[b.Name])
+	}).Name
 }
 
 func (k *Kubelet) start(ctx context.Context, node *Node, pod *corev1.Pod) {

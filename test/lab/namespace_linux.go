@@ -36,7 +36,7 @@ func NewNamespace(name string, mounts ...Mount) (*Namespace, error) {
 		n.links, err = netlink.NewHandleAt(netns.NsHandle(n.net.Fd()), unix.NETLINK_ROUTE)
 	}
 	if err == nil {
-		err = n.linkUp("lo")
+		err = errors.Join(n.linkUp("lo"), n.trustAddresses())
 	}
 	if err != nil {
 		n.Close()
@@ -65,6 +65,16 @@ func (n *Namespace) unshare(mounts []Mount) error {
 		*file = f
 	}
 	return nil
+}
+
+// trustAddresses switches the search for duplicate addresses off: for two seconds
+// nothing could be forwarded by IPv6, since the link-local address that asks for
+// neighbours is not usable before.
+func (n *Namespace) trustAddresses() error {
+	return errors.Join(
+		n.Sysctl("net.ipv6.conf.all.accept_dad", "0"),
+		n.Sysctl("net.ipv6.conf.default.accept_dad", "0"),
+	)
 }
 
 // Close gives up the namespace. Processes in it go on; they keep it alive.

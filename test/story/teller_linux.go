@@ -1,0 +1,153 @@
+package story
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/mooring-project/mooring/test/lab"
+)
+
+// A teller runs commands in the lab and prints them with what comes back.
+type teller struct {
+	lab   *lab.Lab
+	out   io.Writer
+	wrong []string // what was wrong in this step
+}
+
+const (
+	// commandTimeout bounds a single command of the story.
+	commandTimeout = 15 * time.Second
+	// patience is how long a change may take to be seen everywhere.
+	patience  = 40 * time.Second
+	pollPause = 100 * time.Millisecond
+)
+
+// A place is where a command runs, and how the prompt calls it.
+type place struct {
+	name string
+	ns   *lab.Namespace
+}
+
+// An answer is what a command gave.
+type answer struct {
+	output string
+	status int
+	took   time.Duration
+}
+
+// contains expects status 0 and a text.
+func contains(text string) func(answer) error {
+	return func(a answer) error {
+		if a.status != 0 {
+			return fmt.Errorf("exit status %d", a.status)
+		}
+		if !strings.Contains(a.output, text) {
+			return fmt.Errorf("no %q in the answer", text)
+		}
+		return nil
+	}
+}
+
+// fails expects a status other than 0.
+func fails(a answer) error {
+	if a.status == 0 {
+		return errors.New("it succeeded")
+	}
+	return nil
+}
+
+func (t *teller) pod(namespace, name string) (place, error) {
+	s, err := t.lab.Kubelet.Sandbox(namespace, name)
+	if err != nil {
+		return place{}, err
+	}
+	return place{"pod " + namespace + "/" + name, s.Namespace}, nil
+}
+
+func (t *teller) node(number int) place {
+	n := t.lab.Nodes[number-1]
+	return place{n.Name, n.Namespace}
+}
+
+func (t *teller) outside() place { return place{"outside client", t.lab.Outside} }
+
+// run runs a command once, prints it and checks the answer.
+func (t *teller) run(ctx context.Context, at place, says string, expect func(answer) error, command ...string) answer {
+	a := t.exec(ctx, at, command)
+	t.print(at, command, a)
+	t.check(says, expect(a))
+	return a
+}
+
+// await runs a command until the answer is as expected, and prints the last one.
+func (t *teller) await(ctx context.Context, at place, says string, expect func(answer) error, command ...string) answer {
+	start := time.Now()
+	for {
+		a := t.exec(ctx, at, command)
+		err := expect(a)
+		if err != nil && time.Since(start) < patience && pause(ctx) == nil {
+			continue
+		}
+		t.print(at, command, a)
+		t.check(says, err)
+		return a
+	}
+}
+
+func (t *teller) exec(ctx context.Context, at place, command []string) answer {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	start := time.Now()
+	output, status, err := at.ns.Exec(ctx, command...)
+	if err != nil {
+		output, status = err.Error(), -1
+	}
+	if ctx.Err() != nil {
+		output += fmt.Sprintf("\n(killed after %s)", commandTimeout)
+	}
+	return answer{strings.TrimSpace(output), status, time.Since(start)}
+}
+
+func (t *teller) print(at place, command []string, a answer) {
+	fmt.Fprintf(t.out, "\n[%s]$ %s\n", at.name, shellLine(command))
+	if a.output != "" {
+		fmt.Fprintf(t.out, "%s\n", a.output)
+	}
+}
+
+// check prints whether something is as it should be, and remembers it if not.
+func (t *teller) check(says string, err error) {
+	if err != nil {
+		t.wrong = append(t.wrong, fmt.Sprintf("%s: %v", says, err))
+		fmt.Fprintf(t.out, "  FAILED: %s: %v\n", says, err)
+		return
+	}
+	fmt.Fprintf(t.out, "  ok: %s\n", says)
+}
+
+// until polls a condition that is not a command.
+func until(ctx context.Context, condition func() error) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := condition()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		if stop := pause(ctx); stop != nil {
+			return errors.Join(stop, err)
+		}
+	}
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(pollPause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
