@@ -1,0 +1,181 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
+	"github.com/mooring-project/mooring/proxy/dataplane/nft"
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// ErrNotHere says that objects of a kind are kept by something else (plan.Relay is a
+// socket of the process, not an object of the kernel).
+var ErrNotHere = errors.New("not an object of the kernel's data plane")
+
+// Reasons why an operation was not tried.
+var (
+	errNoVirtualServer = errors.New("not tried: its virtual server could not be made")
+	errNotRecorded     = errors.New("not tried: it could not be recorded as ours")
+	errStillThere      = errors.New("not tried: its virtual server is still there")
+)
+
+// Observe reads the kernel back: elements of our sets, and the virtual servers that are
+// ours with their real servers.
+func (k *Kernel) Observe(ctx context.Context) (plan.Plan, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.observe(ctx)
+}
+
+func (k *Kernel) observe(ctx context.Context) (plan.Plan, error) {
+	result, err := k.nft.Observe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	servers, err := k.ipvs.VirtualServers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for key, value := range servers {
+		owned := key
+		owned.Kind = plan.Owned
+		if _, ours := result[owned]; !ours {
+			continue
+		}
+		destinations, _, err := k.ipvs.RealServers(ctx, key)
+		if errors.Is(err, ipvs.ErrNoVirtualServer) {
+			continue // removed by somebody since it was listed
+		}
+		if err != nil {
+			return nil, err
+		}
+		result[key] = value
+		for destination, value := range destinations {
+			result[destination] = value
+		}
+	}
+	return result, nil
+}
+
+// Apply does operations in the order given: operations on set elements that follow each
+// other in one transaction, those on servers one by one. It goes on after one that
+// fails, except with the real servers of a virtual server that could not be made, and
+// until ctx is done. It returns what was done, and the errors of what was not.
+func (k *Kernel) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	run := &run{kernel: k, failed: map[plan.Key]error{}}
+	for len(ops) > 0 {
+		n := elements(ops)
+		if n > 0 {
+			run.elements(ctx, ops[:n])
+		} else {
+			n = 1
+			run.server(ctx, ops[0])
+		}
+		ops = ops[n:]
+	}
+	return run.done, errors.Join(run.errs...)
+}
+
+// elements counts the operations on set elements at the head.
+func elements(ops []plan.Op) int {
+	for i, op := range ops {
+		if !nft.Holds(op.Key.Kind) {
+			return i
+		}
+	}
+	return len(ops)
+}
+
+// run is one call of Apply.
+type run struct {
+	kernel *Kernel
+	// failed has the operations that must not follow after an earlier failure: those
+	// on objects with these keys.
+	failed map[plan.Key]error
+	done   []plan.Op
+	errs   []error
+}
+
+// elements does operations on set elements that follow each other.
+func (r *run) elements(ctx context.Context, ops []plan.Op) {
+	var allowed []plan.Op
+	for _, op := range ops {
+		if reason := r.failed[op.Key]; reason != nil {
+			r.fail(op, reason)
+			continue
+		}
+		allowed = append(allowed, op)
+	}
+	done, err := r.kernel.nft.Apply(ctx, allowed)
+	r.done = append(r.done, done...)
+	if err == nil {
+		return
+	}
+	r.errs = append(r.errs, classify(err, nil))
+	for _, op := range allowed {
+		if op.Key.Kind == plan.Owned && op.Verb != plan.Delete && !slices.Contains(done, op) {
+			// A virtual server that is not recorded would never be removed.
+			r.failed[op.Key.VirtualServerKey()] = errNotRecorded
+		}
+	}
+}
+
+// server does one operation on a virtual or a real server.
+func (r *run) server(ctx context.Context, op plan.Op) {
+	err := r.try(ctx, op)
+	if err == nil {
+		r.done = append(r.done, op)
+		return
+	}
+	r.fail(op, err)
+	if op.Key.Kind != plan.VirtualServer {
+		return
+	}
+	if op.Verb == plan.Delete {
+		owned := op.Key
+		owned.Kind = plan.Owned
+		r.failed[owned] = errStillThere
+		return
+	}
+	r.failed[op.Key] = errNoVirtualServer
+}
+
+func (r *run) try(ctx context.Context, op plan.Op) error {
+	if op.Key.Kind != plan.VirtualServer && op.Key.Kind != plan.RealServer {
+		return fmt.Errorf("%s: %w", op.Key.Kind, ErrNotHere)
+	}
+	if reason := r.failed[op.Key.VirtualServerKey()]; reason != nil && op.Verb != plan.Delete {
+		return reason
+	}
+	return r.kernel.ipvs.Do(ctx, op)
+}
+
+func (r *run) fail(op plan.Op, err error) {
+	r.errs = append(r.errs, fmt.Errorf("%s: %w", op, classify(err, nil)))
+}
+
+// Connections counts the connections, active and inactive, that each real server of
+// some virtual servers holds. A virtual server that is gone has none.
+func (k *Kernel) Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	result := map[plan.Key]uint32{}
+	for _, key := range virtualServers {
+		_, counts, err := k.ipvs.RealServers(ctx, key)
+		if errors.Is(err, ipvs.ErrNoVirtualServer) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for server, count := range counts {
+			result[server] = count.Active + count.Inactive
+		}
+	}
+	return result, nil
+}

@@ -1,0 +1,75 @@
+package contract
+
+import (
+	"net/netip"
+
+	"pgregory.net/rapid"
+
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// drawPlan draws a plan in which what belongs together is together. The universe is
+// small, so that successive plans share objects with other values.
+func drawPlan(r *rapid.T) plan.Plan {
+	p := plan.Plan{}
+	for range rapid.IntRange(0, 6).Draw(r, "virtual servers") {
+		drawServer(r, p)
+	}
+	for range rapid.IntRange(0, 4).Draw(r, "prefixes") {
+		kind := rapid.SampledFrom([]plan.Kind{plan.ServiceCIDR, plan.PodCIDR}).Draw(r, "kind")
+		prefix, _ := drawAddr(r, 0).Prefix(rapid.IntRange(0, 32).Draw(r, "bits"))
+		p[plan.PrefixKey(kind, prefix)] = plan.Value{}
+	}
+	return p
+}
+
+func drawServer(r *rapid.T, p plan.Plan) {
+	server := plan.Key{
+		Kind:     plan.VirtualServer,
+		Protocol: rapid.SampledFrom([]model.Protocol{model.TCP, model.UDP, model.SCTP}).Draw(r, "protocol"),
+		Port:     rapid.Uint16Range(1, 3).Draw(r, "port"),
+		Addr:     drawAddr(r, 1),
+	}
+	if rapid.IntRange(0, 3).Draw(r, "rejected") == 0 {
+		server.Kind = plan.Reject
+		p[server] = plan.Value{}
+		return
+	}
+	value := plan.Value{Scheduler: rapid.SampledFrom([]string{"rr", "wlc", "sh"}).Draw(r, "scheduler")}
+	if rapid.Bool().Draw(r, "persistent") {
+		value.Flags, value.Persistence = 1, rapid.Uint32Range(1, 86400).Draw(r, "persistence")
+	}
+	kinds := []plan.Kind{}
+	for _, kind := range []plan.Kind{plan.Divert, plan.Masquerade} {
+		if rapid.Bool().Draw(r, kind.String()) {
+			kinds = append(kinds, kind)
+		}
+	}
+	addServer(p, server, value, kinds...)
+	for range rapid.IntRange(0, 3).Draw(r, "real servers") {
+		drawRealServer(r, p, server)
+	}
+}
+
+func drawRealServer(r *rapid.T, p plan.Plan, server plan.Key) {
+	addr := netip.AddrFrom4([4]byte{10, 244, 0, rapid.Uint8Range(1, 3).Draw(r, "pod")})
+	if server.Addr.Is6() {
+		addr = netip.AddrFrom16([16]byte{0xfd, 0, 0x02, 0x44, 15: rapid.Uint8Range(1, 3).Draw(r, "pod")})
+	}
+	server.Kind = plan.RealServer
+	server.Endpoint = netip.AddrPortFrom(addr, rapid.Uint16Range(8080, 8081).Draw(r, "target port"))
+	p[server] = plan.Value{Weight: rapid.Uint32Range(0, 65535).Draw(r, "weight")}
+	if rapid.Bool().Draw(r, "hairpin") {
+		p[plan.Key{Kind: plan.Hairpin, Endpoint: netip.AddrPortFrom(addr, 0)}] = plan.Value{}
+	}
+}
+
+// drawAddr draws an address of either family from a few.
+func drawAddr(r *rapid.T, least byte) netip.Addr {
+	last := rapid.Uint8Range(least, 3).Draw(r, "address")
+	if rapid.Bool().Draw(r, "ipv6") {
+		return netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x96, 15: last})
+	}
+	return netip.AddrFrom4([4]byte{10, 96, 0, last})
+}

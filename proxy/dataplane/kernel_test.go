@@ -1,0 +1,47 @@
+package dataplane_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/mooring-project/mooring/internal/testkit/netns"
+	"github.com/mooring-project/mooring/proxy/dataplane"
+	"github.com/mooring-project/mooring/proxy/dataplane/contract"
+	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+const callTimeout = 10 * time.Second
+
+// open opens the data plane of the calling thread's namespace, or ends the test where
+// the kernel has no IPVS.
+func open(t testing.TB) *dataplane.Kernel {
+	t.Helper()
+	if err := ipvs.Available(t.Context()); err != nil {
+		netns.Missing(t, err.Error()+`; or run the test by go test -exec "$PWD/test/vm/run"`)
+	}
+	kernel, err := dataplane.Open(dataplane.Options{IPv4: true, IPv6: true, RandomFully: true, Logger: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kernel.Close() })
+	return kernel
+}
+
+func TestContract(t *testing.T) {
+	contract.Test(t, func(t *testing.T) contract.Fixture {
+		netns.New(t).Enter()
+		kernel := open(t)
+		table, err := ipvs.Open(callTimeout, slog.Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(table.Close)
+		return contract.Fixture{
+			Dataplane: kernel,
+			Foreign:   func(op plan.Op) error { return table.Do(t.Context(), op) },
+			Servers:   func() (plan.Plan, error) { return table.VirtualServers(t.Context()) },
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/google/nftables"
+
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// Apply does operations on set elements, all of them in one transaction if the kernel
+// takes it. If not, it halves them until the bad ones are alone, so that these do not
+// keep the others out. It returns what was done, and the errors of the rest.
+func (t *Table) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err error) {
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	err = t.transaction(ctx, ops)
+	switch {
+	case err == nil:
+		return ops, nil
+	case fatal(ctx, err):
+		return nil, fmt.Errorf("%d set elements, the first %s: %w", len(ops), ops[0], err)
+	case len(ops) == 1 && ops[0].Verb == plan.Delete && errors.Is(err, syscall.ENOENT):
+		return ops, nil
+	case len(ops) == 1:
+		return nil, fmt.Errorf("%s: %w", ops[0], t.explain(ctx, err))
+	}
+	half := len(ops) / 2
+	done, err = t.Apply(ctx, ops[:half])
+	more, err2 := t.Apply(ctx, ops[half:])
+	return slices.Concat(done, more), errors.Join(err, err2)
+}
+
+// fatal recognises errors that fewer elements will not cure.
+func fatal(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.Is(err, ErrNoTable)
+}
+
+// explain tells a missing table from a missing element.
+func (t *Table) explain(ctx context.Context, err error) error {
+	if !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	if current, probe := t.current(ctx, true); probe == nil && !current {
+		return fmt.Errorf("%w: %w", ErrNoTable, err)
+	}
+	return err
+}
+
+func (t *Table) transaction(ctx context.Context, ops []plan.Op) error {
+	conn, err := t.connect(ctx)
+	if err != nil {
+		return err
+	}
+	var add, remove []plan.Key
+	covers := false
+	for _, op := range ops {
+		covers = covers || slices.Contains(prefixKinds, op.Key.Kind)
+		if op.Verb == plan.Delete {
+			remove = append(remove, op.Key)
+		} else {
+			add = append(add, op.Key)
+		}
+	}
+	if err := errors.Join(t.addElements(conn, add), t.removeElements(conn, remove)); err != nil {
+		return err
+	}
+	if covers {
+		kept, err := t.read(ctx, true, prefixKinds)
+		if err != nil {
+			return err
+		}
+		if err := t.addCovers(conn, plan.Apply(kept, ops)); err != nil {
+			return err
+		}
+	}
+	return conn.Flush()
+}
+
+func (t *Table) addElements(conn *nftables.Conn, keys []plan.Key) error {
+	return t.bySet(keys, conn.SetAddElements)
+}
+
+func (t *Table) removeElements(conn *nftables.Conn, keys []plan.Key) error {
+	return t.bySet(keys, conn.SetDeleteElements)
+}
+
+// bySet queues elements, as few messages as their sets and sizes allow.
+func (t *Table) bySet(keys []plan.Key, queue func(*nftables.Set, []nftables.SetElement) error) error {
+	bySet := map[string][]nftables.SetElement{}
+	for _, key := range keys {
+		if !Holds(key.Kind) {
+			return fmt.Errorf("no set holds objects of kind %s", key.Kind)
+		}
+		name := listName(key.Kind, familyOf(key))
+		bySet[name] = append(bySet[name], nftables.SetElement{Key: encode(key)})
+	}
+	for name, elements := range bySet {
+		for chunk := range slices.Chunk(elements, elementsPerMessage) {
+			if err := queue(t.sets[name], chunk); err != nil {
+				return fmt.Errorf("set %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// addCovers queues the sets that follow from the prefixes of a plan.
+func (t *Table) addCovers(conn *nftables.Conn, p plan.Plan) error {
+	var families []nftables.SetElement
+	for _, f := range []family{ipv4, ipv6} {
+		for _, kind := range prefixKinds {
+			list := prefixes(p, kind, f)
+			if kind == plan.PodCIDR && len(list) > 0 {
+				families = append(families, nftables.SetElement{Key: []byte{f.number}})
+			}
+			if err := t.refill(conn, coverName(kind, f), intervals(list)); err != nil {
+				return err
+			}
+		}
+	}
+	return t.refill(conn, detectName, families)
+}
+
+func (t *Table) refill(conn *nftables.Conn, set string, elements []nftables.SetElement) error {
+	conn.FlushSet(t.sets[set])
+	for chunk := range slices.Chunk(elements, elementsPerMessage) {
+		if err := conn.SetAddElements(t.sets[set], chunk); err != nil {
+			return fmt.Errorf("set %s: %w", set, err)
+		}
+	}
+	return nil
+}

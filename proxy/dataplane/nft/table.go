@@ -1,0 +1,278 @@
+// Package nft keeps the one nftables table of Mooring: constant chains and rules, and
+// sets whose elements say what to do for which Service port.
+//
+// It promises that each transaction is atomic and bounded in time, that the table's
+// elements survive a restart and an upgrade, and that other tables are never touched.
+// Each transaction has a socket of its own, in the network namespace of the calling
+// thread, so a lost answer cannot be taken for that of a later question.
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// ErrNoTable says that our table is gone or not ours any more: Setup makes it anew.
+var ErrNoTable = errors.New("table inet " + TableName + " is missing: it has to be set up again")
+
+const (
+	// bufferBytes is room for a transaction with some ten thousand elements.
+	bufferBytes = 8 << 20
+	// elementsPerMessage keeps the attribute that lists them below 64 KiB.
+	elementsPerMessage = 1000
+)
+
+// Table is our table in the kernel. It may be used concurrently, but two concurrent
+// changes of prefixes of one kind may lose one.
+type Table struct {
+	config  Config
+	timeout time.Duration
+	table   *nftables.Table
+	sets    map[string]*nftables.Set
+}
+
+// New gives the table, whether it is in the kernel yet or not.
+func New(config Config, timeout time.Duration) *Table {
+	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	return &Table{config: config, timeout: timeout, table: table, sets: sets(table)}
+}
+
+// connect gives a connection whose calls end by the deadline.
+func (t *Table) connect(ctx context.Context) (*nftables.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		deadline := time.Now().Add(t.timeout)
+		if limit, ok := ctx.Deadline(); ok && limit.Before(deadline) {
+			deadline = limit
+		}
+		return errors.Join(c.SetDeadline(deadline), c.SetWriteBuffer(bufferBytes), c.SetReadBuffer(bufferBytes))
+	}))
+}
+
+// Probe finds out whether nftables answers at all.
+func (t *Table) Probe(ctx context.Context) error {
+	_, err := t.exists(ctx)
+	return err
+}
+
+// Setup makes the table's sets, chains and rules what they have to be, in one
+// transaction. Elements stay.
+func (t *Table) Setup(ctx context.Context) error {
+	exists, err := t.exists(ctx)
+	if err != nil {
+		return err
+	}
+	kept, err := t.read(ctx, exists, elementKinds)
+	if err != nil {
+		return err
+	}
+	current, err := t.current(ctx, exists)
+	if err != nil {
+		return err
+	}
+	if !exists || current {
+		err = t.write(ctx, false, kept)
+		if !exists || err == nil {
+			return err
+		}
+	}
+	// Another version's table, or one of ours that somebody changed.
+	return t.write(ctx, true, kept)
+}
+
+// write writes the whole table, with the elements given if an old one is replaced.
+func (t *Table) write(ctx context.Context, replace bool, kept plan.Plan) error {
+	conn, err := t.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if replace {
+		conn.DelTable(t.table)
+	}
+	conn.AddTable(t.table)
+	for _, name := range slices.Sorted(maps.Keys(t.sets)) {
+		if err := conn.AddSet(t.sets[name], nil); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	conn.FlushTable(t.table)
+	skeleton{conn, t.table, t.config}.write()
+	if replace {
+		if err := t.addElements(conn, slices.Collect(maps.Keys(kept))); err != nil {
+			return err
+		}
+	}
+	if err := t.addCovers(conn, kept); err != nil {
+		return err
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("table inet %s: %w", TableName, err)
+	}
+	return nil
+}
+
+// Cleanup removes the table.
+func (t *Table) Cleanup(ctx context.Context) error {
+	exists, err := t.exists(ctx)
+	if err != nil || !exists {
+		return err
+	}
+	conn, err := t.connect(ctx)
+	if err != nil {
+		return err
+	}
+	conn.DelTable(t.table)
+	if err := conn.Flush(); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("delete table inet %s: %w", TableName, err)
+	}
+	return nil
+}
+
+// Observe reads every element back. Prefixes whose intervals do not cover them are
+// left out, so that adding them repairs the intervals.
+func (t *Table) Observe(ctx context.Context) (plan.Plan, error) {
+	exists, err := t.exists(ctx)
+	if err != nil || !exists {
+		return plan.Plan{}, err
+	}
+	result, err := t.read(ctx, true, elementKinds)
+	if err != nil {
+		return nil, err
+	}
+	return result, t.dropUncovered(ctx, result)
+}
+
+func (t *Table) exists(ctx context.Context) (bool, error) {
+	conn, err := t.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list nft tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == TableName }), nil
+}
+
+// current tells whether the table that exists has our layout.
+func (t *Table) current(ctx context.Context, exists bool) (bool, error) {
+	if !exists {
+		return false, nil
+	}
+	conn, err := t.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list nft chains: %w", err)
+	}
+	return slices.ContainsFunc(chains, func(c *nftables.Chain) bool {
+		return c.Table.Name == TableName && c.Name == layoutMarker
+	}), nil
+}
+
+// read reads the elements of the sets of some kinds. A set that is not there, or is
+// another version's and holds something else, has none.
+func (t *Table) read(ctx context.Context, exists bool, kinds []plan.Kind) (plan.Plan, error) {
+	result := plan.Plan{}
+	if !exists {
+		return result, nil
+	}
+	for _, f := range []family{ipv4, ipv6} {
+		for _, kind := range kinds {
+			elements, err := t.elements(ctx, listName(kind, f))
+			if err != nil {
+				return nil, err
+			}
+			for _, element := range elements {
+				if key, err := decode(kind, f, element.Key); err == nil {
+					result[key] = plan.Value{}
+				}
+			}
+		}
+	}
+	return result, nil
+}
+
+func (t *Table) elements(ctx context.Context, set string) ([]nftables.SetElement, error) {
+	conn, err := t.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	elements, err := conn.GetSetElements(t.sets[set])
+	if err != nil && !missing(err) {
+		return nil, fmt.Errorf("read set %s: %w", set, err)
+	}
+	return elements, nil
+}
+
+// missing recognises "no such set". nftables formats some errors by their text alone.
+func missing(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || err.Error() == "receiveAckAware: netlink receive: no such file or directory"
+}
+
+func (t *Table) dropUncovered(ctx context.Context, p plan.Plan) error {
+	for _, f := range []family{ipv4, ipv6} {
+		for _, kind := range prefixKinds {
+			elements, err := t.elements(ctx, coverName(kind, f))
+			if err != nil {
+				return err
+			}
+			if !sameElements(elements, intervals(prefixes(p, kind, f))) {
+				maps.DeleteFunc(p, func(k plan.Key, _ plan.Value) bool { return k.Kind == kind && k.IPv6() == f.ipv6 })
+			}
+		}
+	}
+	return nil
+}
+
+// prefixes gives the prefixes of a kind and family in a plan.
+func prefixes(p plan.Plan, kind plan.Kind, f family) []netip.Prefix {
+	var result []netip.Prefix
+	for key := range p {
+		if key.Kind == kind && key.IPv6() == f.ipv6 {
+			result = append(result, key.Prefix())
+		}
+	}
+	return result
+}
+
+func intervals(list []netip.Prefix) []nftables.SetElement {
+	var result []nftables.SetElement
+	for _, p := range cover(list) {
+		result = append(result, interval(p)...)
+	}
+	return result
+}
+
+// sameElements compares interval elements, whatever their order. The kernel adds an
+// end of its own at the first address there is.
+func sameElements(a, b []nftables.SetElement) bool {
+	text := func(elements []nftables.SetElement) []string {
+		var result []string
+		for _, e := range elements {
+			addr, _ := netip.AddrFromSlice(e.Key)
+			if e.IntervalEnd && addr.IsUnspecified() {
+				continue
+			}
+			result = append(result, fmt.Sprint(addr, e.IntervalEnd))
+		}
+		slices.Sort(result)
+		return result
+	}
+	return slices.Equal(text(a), text(b))
+}

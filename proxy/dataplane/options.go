@@ -1,0 +1,72 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"time"
+)
+
+// Defaults of Options.
+const (
+	// DefaultDivertMark is bit 21. Kubernetes uses bits 14 and 15 (kubelet, kube-proxy,
+	// the CNI plugin portmap bit 13), Cilium bits 8 to 11 and, with 16 to 31, its
+	// identities; Calico's default mask is 0xffff0000, of which it takes bits from the
+	// lowest up as features are turned on, so far at most five. Where another program
+	// takes this bit, choose one it leaves.
+	DefaultDivertMark = 0x00200000
+	// DefaultRouteTable is the number of our routing table; 253 to 255 are the kernel's
+	// and small ones are what people choose by hand.
+	DefaultRouteTable = 20046
+	// DefaultRulePriority is before the table main (32766) and before where CNIs
+	// commonly put their rules by source address (from about 500 up to 32765).
+	DefaultRulePriority = 100
+	// callTimeout bounds one exchange with the kernel.
+	callTimeout = 5 * time.Second
+)
+
+// Options configure a Kernel. Zero values mean the defaults.
+type Options struct {
+	// IPv4 and IPv6 are the families to serve; at least one.
+	IPv4, IPv6 bool
+	// DivertMark is the one bit of the packet mark that delivers packets to this host.
+	DivertMark uint32
+	// RouteTable and RulePriority place the routing rule for that bit.
+	RouteTable, RulePriority int
+	// MasqueradeAll gives every connection through a virtual server the node's address.
+	MasqueradeAll bool
+	// RandomFully picks the source ports of masqueraded connections at random, which
+	// avoids insertion races of conntrack.
+	RandomFully bool
+	// TCPTimeout, TCPFinTimeout and UDPTimeout are the idle timeouts of IPVS
+	// connections; 0 leaves the kernel's (900 s, 120 s, 300 s).
+	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration
+	// Logger gets what is worth knowing and no error; nil for none.
+	Logger *slog.Logger
+}
+
+// withDefaults fills in defaults and checks the rest.
+func (o Options) withDefaults() (Options, error) {
+	if o.DivertMark == 0 {
+		o.DivertMark = DefaultDivertMark
+	}
+	if o.RouteTable == 0 {
+		o.RouteTable = DefaultRouteTable
+	}
+	if o.RulePriority == 0 {
+		o.RulePriority = DefaultRulePriority
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case !o.IPv4 && !o.IPv6:
+		return o, errors.New("data plane: neither IPv4 nor IPv6 is to be served")
+	case bits.OnesCount32(o.DivertMark) != 1:
+		return o, fmt.Errorf("data plane: mark %#x: has to be exactly one bit", o.DivertMark)
+	case o.RouteTable < 1 || o.RouteTable >= 253 && o.RouteTable <= 255:
+		return o, fmt.Errorf("data plane: routing table %d: has to be positive and not one of the kernel's 253-255", o.RouteTable)
+	}
+	return o, nil
+}
