@@ -31,7 +31,8 @@ type worker struct {
 const (
 	probeWhileStarting = 100 * time.Millisecond
 	probeWhenReady     = time.Second
-	restartDelay       = 500 * time.Millisecond
+	firstRestartDelay  = 200 * time.Millisecond
+	lastRestartDelay   = 5 * time.Second
 	reportTimeout      = 20 * time.Second
 )
 
@@ -87,7 +88,7 @@ func (w *worker) runContainers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for delay := firstRestartDelay; ; delay = min(2*delay, lastRestartDelay) {
 		process, err := w.sandbox.Load().Start(command)
 		if err != nil {
 			return err
@@ -100,7 +101,7 @@ func (w *worker) runContainers(ctx context.Context) error {
 			return err
 		}
 		select {
-		case <-time.After(restartDelay):
+		case <-time.After(delay):
 		case <-w.deleted:
 			return nil
 		case <-w.gone:
