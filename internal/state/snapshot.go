@@ -109,6 +109,12 @@ func (s *Snapshot) Nodes() iter.Seq2[string, *model.Node] { return s.nodes.All()
 // for Pods.
 func (s *Snapshot) Pods() iter.Seq2[PodKey, *model.Pod] { return s.pods.All() }
 
+// Pod gives a Pod, nil if it is not known.
+func (s *Snapshot) Pod(key PodKey) *model.Pod {
+	pod, _ := s.pods.Get(key)
+	return pod
+}
+
 // ServiceCIDRs gives the prefixes from which ClusterIPs are allocated, as far as known.
 // The caller must not change the slice.
 func (s *Snapshot) ServiceCIDRs() []netip.Prefix { return s.serviceCIDRs }

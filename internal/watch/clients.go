@@ -1,0 +1,173 @@
+package watch
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+const protobuf = "application/vnd.kubernetes.protobuf"
+
+// clients talk to one API server. A client for each of the three API groups that are
+// needed spares the binary the other fifty of client-go's clientset.
+type clients struct {
+	byGroup    map[schema.GroupVersion]rest.Interface
+	parameters runtime.ParameterCodec
+	// host and hint are for errors: where the server is and where that was said.
+	host, hint string
+}
+
+// newScheme knows the three API groups and no other.
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+func newClients(config *KubernetesConfig) (*clients, error) {
+	server, hint, err := restConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	server.QPS, server.Burst = config.QPS, config.Burst
+	server.UserAgent = config.UserAgent
+	server.ContentType, server.AcceptContentTypes = config.ContentType, config.AcceptContentTypes
+	if server.ContentType == "" {
+		server.ContentType = protobuf
+	}
+	if server.AcceptContentTypes == "" {
+		server.AcceptContentTypes = server.ContentType + ",application/json"
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	server.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	client, err := rest.HTTPClientFor(server)
+	if err != nil {
+		return nil, fmt.Errorf("API server %s: %w; %s", server.Host, err, hint)
+	}
+	c := &clients{
+		byGroup: make(map[schema.GroupVersion]rest.Interface), parameters: runtime.NewParameterCodec(scheme),
+		host: server.Host, hint: hint,
+	}
+	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
+		group := rest.CopyConfig(server)
+		group.GroupVersion, group.APIPath = &gv, "/apis"
+		if gv.Group == "" {
+			group.APIPath = "/api"
+		}
+		if c.byGroup[gv], err = rest.RESTClientForConfigAndClient(group, client); err != nil {
+			return nil, fmt.Errorf("API server %s: %w; %s", server.Host, err, hint)
+		}
+	}
+	return c, nil
+}
+
+// restConfig finds the server and tells where its address came from.
+func restConfig(config *KubernetesConfig) (server *rest.Config, hint string, err error) {
+	switch {
+	case config.Kubeconfig != "":
+		hint = "check --kubeconfig " + config.Kubeconfig
+		if _, err := os.Stat(config.Kubeconfig); err != nil {
+			return nil, "", fmt.Errorf("kubeconfig %s: %w", config.Kubeconfig, err)
+		}
+		server, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+			&clientcmd.ClientConfigLoadingRules{ExplicitPath: config.Kubeconfig},
+			&clientcmd.ConfigOverrides{CurrentContext: config.Context, ClusterInfo: clientcmdapi.Cluster{Server: config.Master}},
+		).ClientConfig()
+		if err != nil {
+			return nil, "", fmt.Errorf("kubeconfig %s: %w", config.Kubeconfig, err)
+		}
+	case config.Master != "":
+		hint = "check the address of the API server in flags or configuration"
+		server = &rest.Config{Host: config.Master, TLSClientConfig: rest.TLSClientConfig{
+			CertFile: config.CertFile, KeyFile: config.KeyFile, CAFile: config.CAFile,
+		}}
+	default:
+		hint = "check the Pod's service account and KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT, or set --kubeconfig"
+		server, err = rest.InClusterConfig()
+		if err != nil {
+			return nil, "", fmt.Errorf("no API server: %w; outside a Pod set --kubeconfig FILE or --source manifests:PATH", err)
+		}
+	}
+	return server, hint, nil
+}
+
+func (c *clients) list(ctx context.Context, k *kind, namespace string, options *metav1.ListOptions) (runtime.Object, error) {
+	return c.byGroup[k.resource.GroupVersion()].Get().
+		NamespaceIfScoped(namespace, k.namespaced).Resource(k.resource.Resource).
+		VersionedParams(options, c.parameters).Do(ctx).Get()
+}
+
+func (c *clients) watch(ctx context.Context, k *kind, namespace string, options *metav1.ListOptions) (watch.Interface, error) {
+	watched := *options
+	watched.Watch = true
+	return c.byGroup[k.resource.GroupVersion()].Get().
+		NamespaceIfScoped(namespace, k.namespaced).Resource(k.resource.Resource).
+		VersionedParams(&watched, c.parameters).Watch(ctx)
+}
+
+// explain makes an error one that names the server, the cause and what to look at, and
+// that has the same text each time.
+func (c *clients) explain(k *kind, err error) error {
+	var refused apierrors.APIStatus
+	if !errors.As(err, &refused) {
+		return fmt.Errorf("API server %s: %w; %s; retrying", c.host, rootCause(err), c.hint)
+	}
+	switch {
+	case k.optional && isMissing(err):
+		return fmt.Errorf("API server %s: %w; going on without %s", c.host, err, k.resource.Resource)
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("API server %s: %w; the ClusterRole needs list and watch for %s; retrying", c.host, err, k.resource.GroupResource())
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("API server %s: %w; %s: the credentials are not accepted; retrying", c.host, err, c.hint)
+	}
+	return fmt.Errorf("API server %s: %s: %w; retrying", c.host, k.resource.Resource, err)
+}
+
+// rootCause strips the request, its timing and local ports from a network error.
+func rootCause(err error) error {
+	var number syscall.Errno
+	var dns *net.DNSError
+	var unknownCA x509.UnknownAuthorityError
+	var hostname x509.HostnameError
+	var request *url.Error
+	switch {
+	case errors.As(err, &number):
+		return number
+	case errors.As(err, &dns):
+		return fmt.Errorf("look up %s: %s", dns.Name, strings.TrimSpace(dns.Err))
+	case errors.As(err, &unknownCA):
+		return unknownCA
+	case errors.As(err, &hostname):
+		return hostname
+	case errors.As(err, &request):
+		return request.Err
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/mooring-project/mooring/internal/state"
+)
+
+// A sink is the cache.TransformingStore of one kind: what a reflector puts into it goes
+// converted into the state.Store, and nothing of an API object stays. It is used by one
+// goroutine.
+type sink struct {
+	kind      *kind
+	selection *Selection
+	store     *state.Store
+	converter converter
+	status    *statusBoard
+	logger    *slog.Logger
+	// listed is called within the commit of each complete list.
+	listed func(tx *state.Txn)
+	// complained remembers the problems logged of each object, to log them once.
+	complained map[objectKey]string
+}
+
+// kept is an object after conversion; value nil means that nothing is kept of it.
+type kept struct {
+	key   objectKey
+	value any
+}
+
+// Transformer lets the reflector convert objects as they are decoded, so that the
+// initial stream of a watch never piles up API objects (client-go's WatchList).
+func (s *sink) Transformer() cache.TransformFunc {
+	return func(object any) (any, error) {
+		k, err := s.convert(object)
+		if err == nil && k.value != nil && s.kind.present != nil {
+			k.value = s.kind.present(s.store.Load(), k.value)
+		}
+		return k, err
+	}
+}
+
+func (s *sink) convert(object any) (kept, error) {
+	if k, done := object.(kept); done {
+		return k, nil
+	}
+	accessor, err := meta.Accessor(object)
+	if err != nil {
+		return kept{}, fmt.Errorf("%s: %T: %w", s.kind.resource.Resource, object, err)
+	}
+	k := kept{key: objectKey{s.converter.names.text(accessor.GetNamespace()), accessor.GetName()}}
+	if s.kind.namespaced && !s.selection.allows(k.key.namespace) {
+		return k, nil
+	}
+	k.value = s.kind.convert(&s.converter, object)
+	s.complain(k.key, s.converter.take())
+	return k, nil
+}
+
+// complain logs what was left out of an object, once for each set of problems.
+func (s *sink) complain(key objectKey, problems []problem) {
+	if len(problems) == 0 {
+		delete(s.complained, key)
+		return
+	}
+	texts := make([]string, len(problems))
+	for i, p := range problems {
+		texts[i] = p.String()
+	}
+	text := strings.Join(texts, "; ")
+	if s.complained[key] == text {
+		return
+	}
+	if s.complained == nil {
+		s.complained = make(map[objectKey]string)
+	}
+	s.complained[key] = text
+	s.logger.Warn("left out parts of an object that cannot be used",
+		"resource", s.kind.resource.Resource, "object", key.String(), "problems", text)
+}
+
+// Add stores an object.
+func (s *sink) Add(object any) error { return s.Update(object) }
+
+// Update stores an object.
+func (s *sink) Update(object any) error {
+	k, err := s.convert(object)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	s.store.Update(now, func(tx *state.Txn) { s.commit(tx, k) })
+	s.status.contact(s.kind.resource.Resource, now)
+	return nil
+}
+
+func (s *sink) commit(tx *state.Txn, k kept) {
+	if k.value == nil {
+		s.kind.remove(tx, k.key)
+		return
+	}
+	s.kind.put(tx, k.key, k.value)
+}
+
+// Delete removes an object.
+func (s *sink) Delete(object any) error {
+	accessor, err := meta.Accessor(object)
+	if err != nil {
+		return fmt.Errorf("%s: %T: %w", s.kind.resource.Resource, object, err)
+	}
+	key := objectKey{accessor.GetNamespace(), accessor.GetName()}
+	delete(s.complained, key)
+	now := time.Now()
+	s.store.Update(now, func(tx *state.Txn) { s.kind.remove(tx, key) })
+	s.status.contact(s.kind.resource.Resource, now)
+	return nil
+}
+
+// Replace makes a complete list the whole of the kind, in one commit.
+func (s *sink) Replace(objects []any, _ string) error {
+	now := time.Now()
+	var broken error
+	s.store.Update(now, func(tx *state.Txn) {
+		present := make(map[objectKey]struct{}, len(objects))
+		for i, object := range objects {
+			k, err := s.convert(object)
+			objects[i] = nil
+			if err != nil {
+				broken = errors.Join(broken, err)
+				continue
+			}
+			if k.value != nil {
+				present[k.key] = struct{}{}
+				s.kind.put(tx, k.key, k.value)
+			}
+		}
+		sweep(tx, s.kind, present)
+		s.listed(tx)
+	})
+	s.status.list(s.kind.resource.Resource, now)
+	return broken
+}
+
+// sweep removes what the store has of a kind and present has not.
+func sweep[V any](tx *state.Txn, k *kind, present map[objectKey]V) {
+	var gone []objectKey
+	k.each(tx, func(key objectKey) {
+		if _, still := present[key]; !still {
+			gone = append(gone, key)
+		}
+	})
+	for _, key := range gone {
+		k.remove(tx, key)
+	}
+}
+
+// Resync has nothing to do: the store is the only consumer.
+func (s *sink) Resync() error { return nil }
+
+// Bookmark notes that the server has nothing newer.
+func (s *sink) Bookmark(string) error {
+	s.status.contact(s.kind.resource.Resource, time.Now())
+	return nil
+}
+
+// failed notes why a kind cannot be read, unless Run is ending anyway.
+func (s *sink) failed(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		s.status.fail(s.kind.resource.Resource, time.Now(), err)
+	}
+}
