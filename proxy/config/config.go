@@ -47,7 +47,8 @@ type Config struct {
 	// DrainTimeout is how long an endpoint that leaves may keep its TCP connections.
 	DrainTimeout time.Duration
 	// Mark is the one bit of the packet mark that diverts a packet to this host, Table the
-	// route table it is looked up in, RulePriority the place of the rule that says so.
+	// route table it is looked up in, RulePriority the place of the rule that says so; 0
+	// leaves the data plane's defaults.
 	Mark         uint32
 	Table        int
 	RulePriority int
@@ -66,9 +67,6 @@ func Default() Config {
 		LocalhostNodePorts: true,
 		Scheduler:          "rr",
 		DrainTimeout:       15 * time.Minute,
-		Mark:               0x00200000,
-		Table:              0x6d6f, // "mo"
-		RulePriority:       90,
 	}
 }
 
@@ -84,10 +82,6 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the node's name is empty: give --hostname-override or hostnameOverride")
 	case !slices.Contains(schedulers, c.Scheduler):
 		return fmt.Errorf("ipvs.scheduler %q: use one of %s", c.Scheduler, strings.Join(schedulers, ", "))
-	case c.Mark == 0 || c.Mark&(c.Mark-1) != 0:
-		return fmt.Errorf("--divert-mark %#x: exactly one bit must be set", c.Mark)
-	case c.Table <= 0 || c.Table == 253 || c.Table == 254 || c.Table == 255:
-		return fmt.Errorf("--route-table %d: use a positive number that is not one of the kernel's tables 253 to 255", c.Table)
 	case c.DrainTimeout < 0:
 		return fmt.Errorf("--drain-timeout %s: must not be negative", c.DrainTimeout)
 	}

@@ -112,8 +112,6 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		{"no YAML", "{", nil, "configuration"},
 		{"a CIDR that is none", header + "clusterCIDR: 10.244.0.0", nil, `clusterCIDR: netip.ParsePrefix("10.244.0.0")`},
 		{"a scheduler that is none", header + "ipvs: {scheduler: best}", nil, `ipvs.scheduler "best"`},
-		{"two bits in the mark", "", []string{"--divert-mark=3"}, "exactly one bit"},
-		{"the kernel's own route table", "", []string{"--route-table=255"}, "--route-table 255"},
 		{"an unknown source", "", []string{"--source=etcd"}, "--source"},
 		{"a flag that is none", "", []string{"--no-such-flag"}, "no-such-flag"},
 		{"an argument", "", []string{"run"}, `argument "run"`},

@@ -1,0 +1,59 @@
+// Command mooring-proxy serves the addresses of Services on one node with the kernel's IPVS.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mooring-project/mooring/proxy"
+	"github.com/mooring-project/mooring/proxy/config"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// debugFrom is the verbosity from which debug lines are logged, as kube-proxy's -v counts.
+const debugFrom = 4
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	command, err := config.Parse(args)
+	switch {
+	case config.IsHelp(err):
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "mooring-proxy:", err)
+		return 2
+	case command.Version:
+		fmt.Println("mooring-proxy", version)
+		return 0
+	}
+	logger := newLogger(command.Config.Verbosity)
+	for _, warning := range command.Warnings {
+		logger.Warn("configuration", "warning", warning)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	do := proxy.Run
+	if command.Cleanup {
+		do = proxy.Cleanup
+	}
+	if err := do(ctx, command.Config, logger); err != nil {
+		logger.Error("mooring-proxy stops", "err", err)
+		return 1
+	}
+	return 0
+}
+
+func newLogger(verbosity int) *slog.Logger {
+	level := slog.LevelInfo
+	if verbosity >= debugFrom {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
