@@ -12,7 +12,6 @@ import (
 type addresses struct {
 	header  dns.RR_Header
 	records []dns.RR
-	room    int
 	v4      []v4record
 	v6      []v6record
 }
@@ -34,28 +33,52 @@ func (a *addresses) open(q dns.Question, ttl uint32) {
 	a.header = dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: ttl}
 }
 
-// grow makes room for n records more.
-func (a *addresses) grow(n int) {
-	a.room = n
-	if a.records == nil {
-		a.records = make([]dns.RR, 0, n)
+// addAll appends a record for each address of the family asked for.
+func (a *addresses) addAll(list []netip.Addr) {
+	fitting := 0
+	for _, addr := range list {
+		if a.asked(addr) {
+			fitting++
+		}
 	}
+	if fitting == 0 {
+		return
+	}
+	a.grow(fitting)
+	for _, addr := range list {
+		a.add(addr)
+	}
+}
+
+// grow makes room for so many records.
+func (a *addresses) grow(count int) {
+	a.records = make([]dns.RR, 0, count)
+	if a.header.Rrtype == dns.TypeA {
+		a.v4 = make([]v4record, 0, count)
+	} else {
+		a.v6 = make([]v6record, 0, count)
+	}
+}
+
+// asked tells whether an address is of the family asked for.
+func (a *addresses) asked(addr netip.Addr) bool {
+	return addr.IsValid() && (addr.Is4() || addr.Is4In6()) == (a.header.Rrtype == dns.TypeA)
 }
 
 // add appends a record if the address is of the family asked for.
 func (a *addresses) add(addr netip.Addr) {
-	addr = addr.Unmap()
 	switch {
-	case a.header.Rrtype == dns.TypeA && addr.Is4():
-		a.addV4(addr)
-	case a.header.Rrtype == dns.TypeAAAA && addr.Is6():
+	case !a.asked(addr):
+	case a.header.Rrtype == dns.TypeA:
+		a.addV4(addr.Unmap())
+	default:
 		a.addV6(addr)
 	}
 }
 
 func (a *addresses) addV4(addr netip.Addr) {
 	if len(a.v4) == cap(a.v4) {
-		a.v4 = make([]v4record, 0, a.slab(cap(a.v4)))
+		a.v4 = make([]v4record, 0, max(1, 2*cap(a.v4)))
 	}
 	a.v4 = append(a.v4, v4record{ip: addr.As4()})
 	r := &a.v4[len(a.v4)-1]
@@ -65,18 +88,10 @@ func (a *addresses) addV4(addr netip.Addr) {
 
 func (a *addresses) addV6(addr netip.Addr) {
 	if len(a.v6) == cap(a.v6) {
-		a.v6 = make([]v6record, 0, a.slab(cap(a.v6)))
+		a.v6 = make([]v6record, 0, max(1, 2*cap(a.v6)))
 	}
 	a.v6 = append(a.v6, v6record{ip: addr.As16()})
 	r := &a.v6[len(a.v6)-1]
 	r.Hdr, r.AAAA.AAAA = a.header, net.IP(r.ip[:])
 	a.records = append(a.records, &r.AAAA)
-}
-
-// slab is the size of the next slab: what is still expected, else twice the last.
-func (a *addresses) slab(last int) int {
-	if room := a.room - len(a.records); room > 0 {
-		return room
-	}
-	return max(1, 2*last)
 }

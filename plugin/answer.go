@@ -1,7 +1,7 @@
 package mooring
 
 import (
-	"time"
+	"net/netip"
 
 	"github.com/miekg/dns"
 
@@ -20,106 +20,152 @@ const (
 	unsure
 )
 
+// question is what an answer is asked for.
+type question struct {
+	dns.Question
+	// room is the number of addresses that the client can take at most; 0 means any.
+	room int
+	// turn grows from query to query: an answer that is cut starts elsewhere each time.
+	turn uint32
+}
+
 // answer is the outcome of a lookup, before it is made a message.
 type answer struct {
 	outcome outcome
-	records []dns.RR
+	// records and extra are the answer and additional sections.
+	records, extra []dns.RR
+	// cut is true if not all records had room.
+	cut bool
+	// follow is the name outside our zones at which the answer goes on.
+	follow string
+	// in is the zone a negative answer is about, if another than that asked.
+	in *name
+	// place tells why there is nothing.
+	place place
 }
 
 // answerQuestion computes the answer to one question about a name in our zones.
-func (c *config) answerQuestion(snap *state.Snapshot, q dns.Question, n *name) answer {
-	p := c.locate(snap, n)
-	if p.kind == nowhere {
-		return c.negative(snap, nameError)
-	}
-	records := c.records(snap, q, n, p)
-	if len(records) > 0 {
-		return answer{records: records}
-	}
-	if p.kind == endpointName {
-		return c.negative(snap, nameError)
-	}
-	if p.kind == serviceName && p.service.Service.Headless {
-		return c.headlessWithout(snap, p)
-	}
-	return answer{outcome: noData}
+func (c *config) answerQuestion(snap *state.Snapshot, q question, n *name) answer {
+	return c.answerAfter(snap, q, n, 0)
 }
 
-// headlessWithout is the verdict on a headless Service that has no record of the type
-// asked for: its name exists only while an endpoint is ready (specification section
-// 2.4.1), and before the sync its endpoints may merely not have arrived.
-func (c *config) headlessWithout(snap *state.Snapshot, p place) answer {
-	if anyReady(p.service) {
-		return answer{outcome: noData}
+// answerAfter is answerQuestion at the end of a chain of so many aliases.
+func (c *config) answerAfter(snap *state.Snapshot, q question, n *name, aliases int) answer {
+	p := c.locate(snap, n)
+	switch {
+	case p.kind == nowhere:
+		return c.negative(snap, nameError, &p)
+	case p.kind == reverseName:
+		return c.pointerAnswer(snap, q.Question, &p)
+	case p.kind == serviceName && p.service.Service.Type == model.ExternalName:
+		return c.aliasAnswer(snap, q, n, &p, aliases)
 	}
-	return c.negative(snap, nameError)
+	a := c.records(snap, q, n, &p)
+	if len(a.records) > 0 {
+		return a
+	}
+	if c.exists(&p) {
+		return answer{outcome: noData, place: p}
+	}
+	return c.negative(snap, nameError, &p)
 }
 
 // negative turns a verdict into doubt as long as the snapshot is incomplete.
-func (c *config) negative(snap *state.Snapshot, verdict outcome) answer {
+func (c *config) negative(snap *state.Snapshot, verdict outcome, p *place) answer {
 	if !snap.Synced {
 		verdict = unsure
 	}
-	return answer{outcome: verdict}
+	return answer{outcome: verdict, place: *p}
 }
 
-func (c *config) records(snap *state.Snapshot, q dns.Question, n *name, p place) []dns.RR {
+// records gives the records of a type at a place.
+func (c *config) records(snap *state.Snapshot, q question, n *name, p *place) (a answer) {
 	switch q.Qtype {
 	case dns.TypeA, dns.TypeAAAA:
-		return c.addressRecords(q, p)
+		a.records, a.cut = c.addressRecords(snap, q, n, p)
+	case dns.TypeSRV:
+		if p.service != nil {
+			a.records, a.extra = c.srv(q.Question, n, p)
+		}
+	case dns.TypeTXT:
+		if p.kind == versionName {
+			a.records = []dns.RR{c.versionRecord(q.Name)}
+		}
 	case dns.TypeSOA:
 		if p.kind == apex {
-			return []dns.RR{c.soa(snap, n)}
+			a.records = []dns.RR{c.soa(snap, n, c.ttl)}
+		}
+	case dns.TypeNS:
+		if p.kind == apex {
+			a.records, a.extra = c.ns(snap, n)
 		}
 	}
-	return nil
+	return a
 }
 
-func (c *config) addressRecords(q dns.Question, p place) []dns.RR {
-	if p.service == nil {
-		return nil
-	}
+func (c *config) addressRecords(snap *state.Snapshot, q question, n *name, p *place) ([]dns.RR, bool) {
 	var out addresses
-	out.open(q, c.ttl)
-	if p.kind == serviceName && !p.service.Service.Headless {
-		out.grow(len(p.service.Service.ClusterIPs))
-		for _, ip := range p.service.Service.ClusterIPs {
-			out.add(ip)
+	out.open(q.Question, c.ttl)
+	switch p.kind {
+	case serviceName:
+		if p.service.Service.Headless {
+			return c.headlessRecords(&out, q, p)
 		}
-		return out.records
+		out.addAll(p.service.Service.ClusterIPs)
+	case endpointName, zonalName:
+		c.endpointRecords(&out, p)
+	case portName:
+		if c.stock {
+			c.stockPortRecords(&out, p)
+		}
+	case podName:
+		out.add(p.addr)
+	case nameserverName:
+		for _, server := range c.nameservers(snap, n) {
+			out.add(server.addr)
+		}
 	}
-	eachReady(p.service, func(_ *model.EndpointSlice, e *model.Endpoint) bool {
-		if p.kind == serviceName || endpointLabel(e) == p.endpoint {
-			out.add(e.Addr)
+	return out.records, false
+}
+
+// headlessRecords gives all ready endpoints, or as many as have room, beginning at
+// another one each time: the rest would be thrown away when the message is packed.
+func (c *config) headlessRecords(out *addresses, q question, p *place) ([]dns.RR, bool) {
+	m := c.membersOf(p.service)
+	list := m.v4
+	if q.Qtype == dns.TypeAAAA {
+		list = m.v6
+	}
+	if q.room == 0 || len(list) <= q.room {
+		out.addAll(list)
+		return out.records, false
+	}
+	start := int(q.turn % uint32(len(list)))
+	out.grow(q.room)
+	for i := range q.room {
+		out.add(list[(start+i)%len(list)])
+	}
+	return out.records, true
+}
+
+func (c *config) endpointRecords(out *addresses, p *place) {
+	seen := make(map[netip.Addr]struct{})
+	c.membersOf(p.service).pick(p, func(e *member) {
+		if _, twice := seen[e.addr]; !twice {
+			seen[e.addr] = struct{}{}
+			out.add(e.addr)
 		}
-		return true
 	})
-	return out.records
 }
 
-// soa is the zone's SOA record. Its owner and names keep the client's spelling of the
-// zone.
-func (c *config) soa(snap *state.Snapshot, n *name) *dns.SOA {
-	mname, rname := n.zone.mname, n.zone.rname
-	if n.zoneText != n.zone.name {
-		mname, rname = below("ns.dns", n.zoneText), below("hostmaster", n.zoneText)
+// stockPortRecords gives addresses at _port._protocol, as the stock plugin does.
+func (c *config) stockPortRecords(out *addresses, p *place) {
+	if !c.anyPort(p) {
+		return
 	}
-	return &dns.SOA{
-		Hdr:     dns.RR_Header{Name: n.zoneText, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: min(c.ttl, 300)},
-		Ns:      mname,
-		Mbox:    rname,
-		Serial:  serial(snap.ChangedAt),
-		Refresh: 7200,
-		Retry:   1800,
-		Expire:  86400,
-		Minttl:  c.ttl,
+	if !p.service.Service.Headless {
+		out.addAll(p.service.Service.ClusterIPs)
+		return
 	}
-}
-
-// serial is the time of the last change in seconds, 0 before the first one.
-func serial(changed time.Time) uint32 {
-	if changed.IsZero() {
-		return 0
-	}
-	return uint32(changed.Unix())
+	c.endpointRecords(out, p)
 }

@@ -1,6 +1,8 @@
 package mooring
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/mooring-project/mooring/internal/model"
@@ -21,17 +23,33 @@ func eachReady(service *state.Service, visit func(*model.EndpointSlice, *model.E
 }
 
 func anyReady(service *state.Service) bool {
-	found := false
-	eachReady(service, func(*model.EndpointSlice, *model.Endpoint) bool { found = true; return false })
-	return found
+	ready, _ := countEndpoints(service)
+	return ready > 0
 }
 
-// endpointLabel is the label under which an endpoint is found below its Service: the
-// hostname, else the address with dashes for dots and colons. A trailing dash, which no
-// label may have, gets the 0 that "::" stands for.
-func endpointLabel(e *model.Endpoint) string {
+// countEndpoints counts the endpoints of a Service.
+func countEndpoints(service *state.Service) (ready, all int) {
+	for _, slice := range service.Slices {
+		all += len(slice.Endpoints)
+		for i := range slice.Endpoints {
+			if slice.Endpoints[i].Ready {
+				ready++
+			}
+		}
+	}
+	return ready, all
+}
+
+// label is the label under which an endpoint is found below its Service: the hostname,
+// else the Pod's name if asked for and no longer than a label, else the address with
+// dashes for dots and colons. A trailing dash, which no label may have, gets the 0 that
+// "::" stands for.
+func (n naming) label(e *model.Endpoint) string {
 	if e.Hostname != "" {
 		return e.Hostname
+	}
+	if n.podNames && e.TargetPod != "" && len(e.TargetPod) <= 63 {
+		return e.TargetPod
 	}
 	addr := e.Addr.Unmap()
 	if addr.Is4() {
@@ -42,4 +60,117 @@ func endpointLabel(e *model.Endpoint) string {
 		label += "0"
 	}
 	return label
+}
+
+// serviceLabels are the labels of a Service's name left of the zone.
+func serviceLabels(key model.ServiceKey) string { return key.Name + "." + key.Namespace + ".svc" }
+
+// member is a ready endpoint under its name.
+type member struct {
+	addr  netip.Addr
+	label string
+	// target is its full name in the primary zone.
+	target string
+	// topology is the zone in which it runs.
+	topology string
+	ports    []model.EndpointPort
+}
+
+// members are the ready endpoints of a Service, derived once and kept with it.
+type members struct {
+	naming naming
+	all    []member
+	// v4 and v6 are the distinct addresses of each family.
+	v4, v6 []netip.Addr
+}
+
+// membersOf gives the members of a Service. Two zones with different namings would each
+// derive their own.
+func (c *config) membersOf(service *state.Service) *members {
+	if kept, _ := service.Memo().(*members); kept != nil && kept.naming == c.naming {
+		return kept
+	}
+	made := c.deriveMembers(service)
+	service.SetMemo(made)
+	return made
+}
+
+func (c *config) deriveMembers(service *state.Service) *members {
+	count, _ := countEndpoints(service)
+	m := &members{naming: c.naming, all: make([]member, 0, count)}
+	suffix := "." + below(serviceLabels(service.Service.Key), c.naming.primary)
+	eachReady(service, func(slice *model.EndpointSlice, e *model.Endpoint) bool {
+		label := c.naming.label(e)
+		m.all = append(m.all, member{
+			addr: e.Addr.Unmap(), label: label, target: label + suffix, topology: e.Zone, ports: slice.Ports,
+		})
+		return true
+	})
+	m.v4, m.v6 = distinctAddrs(m.all)
+	return m
+}
+
+// distinctAddrs sorts the addresses by family, each once, in the order of the members.
+func distinctAddrs(all []member) (v4, v6 []netip.Addr) {
+	seen := make(map[netip.Addr]struct{}, len(all))
+	for i := range all {
+		addr := all[i].addr
+		if _, twice := seen[addr]; twice {
+			continue
+		}
+		seen[addr] = struct{}{}
+		if addr.Is4() {
+			v4 = append(v4, addr)
+		} else {
+			v6 = append(v6, addr)
+		}
+	}
+	return v4, v6
+}
+
+// pick calls visit for each member that a place selects.
+func (m *members) pick(p *place, visit func(*member)) {
+	if p.prefer && !slices.ContainsFunc(m.all, func(e member) bool { return e.in(p.topology) }) {
+		widened := *p
+		widened.topology = ""
+		p = &widened
+	}
+	for i := range m.all {
+		e := &m.all[i]
+		if (p.endpoint == "" || strings.EqualFold(e.label, p.endpoint)) && (p.topology == "" || e.in(p.topology)) {
+			visit(e)
+		}
+	}
+}
+
+// in tells whether a member runs in a topology zone; names do not tell case apart.
+func (e *member) in(topology string) bool { return strings.EqualFold(e.topology, topology) }
+
+// admits tells whether a port is one that a place selects.
+func (s *selector) admits(name string, protocol model.Protocol) bool {
+	return (s.port == "" || strings.EqualFold(name, s.port)) &&
+		(s.protocol == "" || strings.EqualFold(protocol.String(), s.protocol))
+}
+
+// anyEndpoint tells whether a place selects an endpoint.
+func (c *config) anyEndpoint(p *place) bool {
+	found := false
+	c.membersOf(p.service).pick(p, func(*member) { found = true })
+	return found
+}
+
+// anyPort tells whether a place selects a port that has a name, and with it a record.
+func (c *config) anyPort(p *place) bool {
+	if !p.service.Service.Headless {
+		return slices.ContainsFunc(p.service.Service.Ports, func(port model.ServicePort) bool {
+			return port.Name != "" && p.admits(port.Name, port.Protocol)
+		})
+	}
+	found := false
+	c.membersOf(p.service).pick(p, func(e *member) {
+		found = found || slices.ContainsFunc(e.ports, func(port model.EndpointPort) bool {
+			return port.Name != "" && p.admits(port.Name, port.Protocol)
+		})
+	})
+	return found
 }

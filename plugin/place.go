@@ -1,6 +1,9 @@
 package mooring
 
 import (
+	"net/netip"
+	"strings"
+
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 )
@@ -8,10 +11,20 @@ import (
 // place is what a name stands for in one snapshot.
 type place struct {
 	kind placeKind
+	// why says why a name stands for nothing.
+	why reason
 	// service is set for a Service and everything below it.
 	service *state.Service
-	// endpoint is the label in front of the Service's name.
-	endpoint string
+	selector
+	// prefer is true for a zonal name that widens when its zone is empty.
+	prefer bool
+	// addr is the address that a Pod's name or a reverse name spells.
+	addr netip.Addr
+}
+
+// selector picks endpoints and ports of a Service. An empty field admits everything.
+type selector struct {
+	endpoint, port, protocol, topology string
 }
 
 // placeKind tells the kinds of names apart.
@@ -23,20 +36,72 @@ const (
 	// emptyNonTerminal exists only because names below it exist (RFC 8020).
 	emptyNonTerminal
 	apex
+	versionName
+	nameserverName
 	serviceName
 	endpointName
+	protocolName
+	portName
+	zonalName
+	podName
+	reverseName
+)
+
+// reason says why there is nothing at a name.
+type reason uint8
+
+const (
+	unexplained reason = iota
+	noSuchNamespace
+	notExposed
+	noSuchService
+	noneReady
+	noSuchEndpoint
+	notHeadless
+	podsAreOff
+	noSuchPod
+	noSuchAddress
 )
 
 // locate finds out what a name stands for. A negative verdict takes two probes: the
 // namespace and the Service.
 func (c *config) locate(snap *state.Snapshot, n *name) place {
-	switch {
-	case n.count == 0:
+	if n.count == 0 {
 		return place{kind: apex}
-	case n.labels[0] == "svc":
+	}
+	if n.zone.holdsReverse {
+		if p, reverse := c.locateReverse(snap, n); reverse {
+			return p
+		}
+	}
+	switch n.labels[0] {
+	case "svc":
 		return c.locateService(snap, n)
-	case n.labels[0] == "pod" && n.count == 1:
+	case "pod":
+		return c.locatePod(snap, n)
+	case "dns-version":
+		return only(n, 1, versionName)
+	case "dns":
+		return c.locateNameserver(n)
+	}
+	return place{}
+}
+
+// only gives a place if the name has so many labels, and nothing otherwise.
+func only(n *name, labels int, kind placeKind) place {
+	if n.count == labels {
+		return place{kind: kind}
+	}
+	return place{}
+}
+
+// locateNameserver knows ns.dns, the name that the SOA record gives.
+func (c *config) locateNameserver(n *name) place {
+	switch {
+	case n.count == 1 && !c.stock:
 		return place{kind: emptyNonTerminal}
+	case n.count == 2 && n.labels[1] == "ns":
+		return place{kind: nameserverName}
 	}
 	return place{}
 }
@@ -45,21 +110,95 @@ func (c *config) locateService(snap *state.Snapshot, n *name) place {
 	if n.count == 1 {
 		return place{kind: emptyNonTerminal}
 	}
-	namespace := n.labels[1]
-	if !c.exposes(namespace) || snap.Namespace(namespace) == nil {
-		return place{}
+	if why := c.hidden(snap, n.labels[1]); why != unexplained {
+		return place{why: why}
 	}
 	if n.count == 2 {
 		return place{kind: emptyNonTerminal}
 	}
-	service := snap.Service(model.ServiceKey{Namespace: namespace, Name: n.labels[2]})
-	switch {
-	case service == nil:
-		return place{}
-	case n.count == 3:
-		return place{kind: serviceName, service: service}
-	case n.count == 4:
-		return place{kind: endpointName, service: service, endpoint: n.labels[3]}
+	service := snap.Service(model.ServiceKey{Namespace: n.labels[1], Name: n.labels[2]})
+	if service == nil {
+		return place{why: noSuchService}
 	}
-	return place{}
+	if c.ignoreEmpty && !service.Service.Headless && service.Service.Type != model.ExternalName && !anyReady(service) {
+		return place{why: noneReady, service: service}
+	}
+	if n.count == 3 {
+		return place{kind: serviceName, service: service}
+	}
+	return c.locateBelowService(n, service)
+}
+
+// hidden says why clients cannot see a namespace, unexplained if they can.
+func (c *config) hidden(snap *state.Snapshot, namespace string) reason {
+	if !c.lists(namespace) {
+		return notExposed
+	}
+	if snap.Namespace(namespace) == nil {
+		return noSuchNamespace
+	}
+	return unexplained
+}
+
+// locateBelowService knows endpoint, _protocol, _port._protocol and zonal names.
+func (c *config) locateBelowService(n *name, service *state.Service) place {
+	p := place{service: service}
+	if service.Service.Type == model.ExternalName {
+		return p
+	}
+	first := n.labels[3]
+	switch {
+	case c.zonal && first == "_zone":
+		return c.locateZonal(n, p)
+	case n.count == 4 && strings.HasPrefix(first, "_") && !c.stock:
+		p.kind, p.protocol = protocolName, first[1:]
+	case n.count == 4:
+		p.kind, p.endpoint = endpointName, first
+	case n.count == 5 && n.rest == "" && c.portSyntax(first, n.labels[4]):
+		p.kind, p.protocol, p.port = portName, strings.TrimPrefix(first, "_"), strings.TrimPrefix(n.labels[4], "_")
+	default:
+		p.why = noSuchEndpoint
+	}
+	return p
+}
+
+// portSyntax tells whether two labels are _protocol and _port. The stock plugin does not
+// insist on the underscores.
+func (c *config) portSyntax(protocol, port string) bool {
+	return c.stock || len(protocol) > 1 && protocol[0] == '_' && len(port) > 1 && port[0] == '_'
+}
+
+// locateZonal knows ZONE.pin._zone and ZONE.prefer._zone, where ZONE may have dots.
+func (c *config) locateZonal(n *name, p place) place {
+	switch {
+	case !p.service.Service.Headless:
+		p.why = notHeadless
+	case n.rest == "" && c.stock:
+	case n.count == 4:
+		p.kind = emptyNonTerminal
+	case n.labels[4] != "pin" && n.labels[4] != "prefer":
+	case n.rest == "":
+		p.kind = emptyNonTerminal
+	default:
+		p.kind, p.topology, p.prefer = zonalName, n.rest, n.labels[4] == "prefer"
+	}
+	return p
+}
+
+// exists tells whether a place that has no record of the type asked for has others, or
+// names below it.
+func (c *config) exists(p *place) bool {
+	switch p.kind {
+	case nowhere, podName, reverseName:
+		return false
+	case serviceName:
+		// A headless name exists while an endpoint is ready (specification 2.4.1).
+		return !p.service.Service.Headless || anyReady(p.service)
+	case endpointName:
+		return c.anyEndpoint(p)
+	case protocolName, portName:
+		return c.anyPort(p)
+	default:
+		return true
+	}
 }

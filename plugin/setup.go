@@ -1,16 +1,22 @@
 package mooring
 
 import (
+	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/coredns/coredns/plugin/pkg/upstream"
 
 	"github.com/mooring-project/mooring/internal/state"
 )
+
+// unsetTTL stands for a TTL that the stanza does not mention.
+const unsetTTL = math.MaxUint32
 
 func init() { plugin.Register(pluginName, setup) }
 
@@ -19,7 +25,7 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	source, err := m.source.open()
+	source, err := m.open()
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
@@ -57,8 +63,8 @@ func Parse(c *caddy.Controller) (*Mooring, error) {
 }
 
 func parseStanza(c *caddy.Controller) (*Mooring, error) {
-	m := &Mooring{Store: state.NewStore()}
-	m.ttl = defaultTTL
+	m := &Mooring{Store: state.NewIndexedStore(), Upstream: upstream.New(), since: time.Now()}
+	m.ttl, m.negativeTTL = defaultTTL, unsetTTL
 	m.source.startupTimeout = defaultStartupTimeout
 	if err := m.parseZones(c); err != nil {
 		return nil, err
@@ -72,6 +78,9 @@ func parseStanza(c *caddy.Controller) (*Mooring, error) {
 			return nil, err
 		}
 	}
+	if m.negativeTTL == unsetTTL {
+		m.negativeTTL = m.ttl
+	}
 	return m, m.check(c)
 }
 
@@ -82,7 +91,7 @@ func (m *Mooring) parseZones(c *caddy.Controller) error {
 	}
 	for _, z := range m.zones {
 		if !z.reverse {
-			m.primary = z.name
+			m.naming.primary = z.name
 			return nil
 		}
 	}
@@ -91,14 +100,26 @@ func (m *Mooring) parseZones(c *caddy.Controller) error {
 
 // directives are the properties of a stanza by name.
 var directives = map[string]func(*Mooring, *caddy.Controller) error{
-	"endpoint":        parseEndpoint,
-	"fallthrough":     parseFallthrough,
-	"kubeconfig":      parseKubeconfig,
-	"manifests":       parseManifests,
-	"namespaces":      parseNamespaces,
-	"startup_timeout": parseStartupTimeout,
-	"tls":             parseTLS,
-	"ttl":             parseTTL,
+	"apiserver_burst":        parseBurst,
+	"apiserver_max_inflight": parseMaxInflight,
+	"apiserver_qps":          parseQPS,
+	"compat":                 parseCompat,
+	"endpoint":               parseEndpoint,
+	"endpoint_pod_names":     parseEndpointPodNames,
+	"fallthrough":            parseFallthrough,
+	"ignore":                 parseIgnore,
+	"kubeconfig":             parseKubeconfig,
+	"labels":                 parseLabels,
+	"manifests":              parseManifests,
+	"namespace_labels":       parseNamespaceLabels,
+	"namespaces":             parseNamespaces,
+	"negative_ttl":           parseNegativeTTL,
+	"noendpoints":            parseNoEndpoints,
+	"pods":                   parsePods,
+	"startup_timeout":        parseStartupTimeout,
+	"tls":                    parseTLS,
+	"ttl":                    parseTTL,
+	"zonal":                  parseZonal,
 }
 
 func parseNamespaces(m *Mooring, c *caddy.Controller) error {
@@ -123,8 +144,104 @@ func parseFallthrough(m *Mooring, c *caddy.Controller) error {
 }
 
 func parseTTL(m *Mooring, c *caddy.Controller) error {
-	seconds, err := oneNumber(c, 3600)
+	seconds, err := oneNumber(c, maxTTL)
 	m.ttl = uint32(seconds)
+	return err
+}
+
+func parseNegativeTTL(m *Mooring, c *caddy.Controller) error {
+	seconds, err := oneNumber(c, maxTTL)
+	m.negativeTTL = uint32(seconds)
+	return err
+}
+
+func parsePods(m *Mooring, c *caddy.Controller) error {
+	arg, err := oneArg(c)
+	if err != nil {
+		return err
+	}
+	switch arg {
+	case "disabled":
+		m.pods = podsDisabled
+	case "insecure":
+		m.pods = podsInsecure
+	case "verified":
+		m.pods = podsVerified
+	default:
+		return c.Errf("pods wants one of disabled, insecure, verified, not '%s'", arg)
+	}
+	return nil
+}
+
+func parseIgnore(m *Mooring, c *caddy.Controller) error {
+	arg, err := oneArg(c)
+	if err != nil {
+		return err
+	}
+	if arg != "empty_service" {
+		return c.Errf("ignore wants empty_service, not '%s'", arg)
+	}
+	m.ignoreEmpty = true
+	return nil
+}
+
+func parseCompat(m *Mooring, c *caddy.Controller) error {
+	arg, err := oneArg(c)
+	if err != nil {
+		return err
+	}
+	if arg != "stock" {
+		return c.Errf("compat wants stock, not '%s'", arg)
+	}
+	m.stock = true
+	return nil
+}
+
+func parseEndpointPodNames(m *Mooring, c *caddy.Controller) error {
+	m.naming.podNames = true
+	return noArgs(c)
+}
+
+func parseNoEndpoints(m *Mooring, c *caddy.Controller) error {
+	m.source.noEndpoints = true
+	return noArgs(c)
+}
+
+func parseZonal(m *Mooring, c *caddy.Controller) error {
+	m.zonal = true
+	return noArgs(c)
+}
+
+func parseLabels(m *Mooring, c *caddy.Controller) (err error) {
+	m.source.labels, err = expression(c)
+	return err
+}
+
+func parseNamespaceLabels(m *Mooring, c *caddy.Controller) (err error) {
+	m.source.namespaceLabels, err = expression(c)
+	return err
+}
+
+func parseQPS(m *Mooring, c *caddy.Controller) error {
+	arg, err := oneArg(c)
+	if err != nil {
+		return err
+	}
+	qps, err := strconv.ParseFloat(arg, 32)
+	if err != nil || !(qps >= 0) {
+		return c.Errf("apiserver_qps wants a number not below 0, not '%s'", arg)
+	}
+	m.source.qps = float32(qps)
+	return nil
+}
+
+func parseBurst(m *Mooring, c *caddy.Controller) (err error) {
+	m.source.burst, err = oneNumber(c, math.MaxInt32)
+	return err
+}
+
+func parseMaxInflight(m *Mooring, c *caddy.Controller) (err error) {
+	m.source.maxInflight, err = oneNumber(c, math.MaxInt32)
 	return err
 }
 
@@ -184,6 +301,28 @@ func (m *Mooring) check(c *caddy.Controller) error {
 	s := &m.source
 	if s.manifests != "" && (s.endpoint != "" || s.kubeconfig != "" || s.certFile != "") {
 		return c.Errf("manifests takes the place of an API server: remove endpoint, kubeconfig and tls")
+	}
+	if len(m.namespaces) > 0 && s.namespaceLabels != "" {
+		return c.Errf("namespaces and namespace_labels cannot both be set")
+	}
+	if m.zonal && s.noEndpoints {
+		return c.Errf("zonal needs the endpoints: remove noendpoints")
+	}
+	return nil
+}
+
+// expression takes a label selector, which may be written with spaces.
+func expression(c *caddy.Controller) (string, error) {
+	args := c.RemainingArgs()
+	if len(args) == 0 {
+		return "", c.ArgErr()
+	}
+	return strings.Join(args, " "), nil
+}
+
+func noArgs(c *caddy.Controller) error {
+	if len(c.RemainingArgs()) != 0 {
+		return c.ArgErr()
 	}
 	return nil
 }

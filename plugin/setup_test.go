@@ -45,7 +45,7 @@ func TestZonesDefaultToTheServerBlock(t *testing.T) {
 	if want := "cluster.local. 0.10.in-addr.arpa."; strings.Join(got, " ") != want {
 		t.Errorf("zones %q, want %q", got, want)
 	}
-	if m.primary != "cluster.local." {
-		t.Errorf("primary zone %q", m.primary)
+	if m.naming.primary != "cluster.local." {
+		t.Errorf("primary zone %q", m.naming.primary)
 	}
 }

@@ -1,11 +1,20 @@
 package mooring
 
 import (
-	"errors"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
 	"time"
+
+	"github.com/coredns/caddy"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+
+	"github.com/mooring-project/mooring/internal/watch"
 )
 
-// sourceConfig says where the objects come from.
+// sourceConfig says where the objects come from and which of them are wanted.
 type sourceConfig struct {
 	// manifests is a directory or file; empty means the API server.
 	manifests string
@@ -13,10 +22,83 @@ type sourceConfig struct {
 	endpoint                  string
 	certFile, keyFile, caFile string
 	kubeconfig, context       string
+	qps                       float32
+	burst                     int
+	maxInflight               int
+
+	labels, namespaceLabels string
+	noEndpoints             bool
 
 	startupTimeout time.Duration
 }
 
-func (s sourceConfig) open() (source, error) {
-	return nil, errors.New("no source of objects is built in")
+// open makes the source that the configuration names. It contacts nobody yet.
+func (m *Mooring) open() (watch.Source, error) {
+	s := &m.source
+	selection := watch.Selection{
+		Labels:          s.labels,
+		NamespaceLabels: s.namespaceLabels,
+		NoEndpoints:     s.noEndpoints,
+	}
+	for namespace := range m.namespaces {
+		selection.Namespaces = append(selection.Namespaces, namespace)
+	}
+	logger := slog.New(&logHandler{plugin: log})
+	if s.manifests != "" {
+		return watch.NewManifests(s.manifests, selection, logger)
+	}
+	return watch.NewKubernetes(watch.KubernetesConfig{
+		Kubeconfig: s.kubeconfig,
+		Context:    s.context,
+		Master:     s.endpoint,
+		CertFile:   s.certFile,
+		KeyFile:    s.keyFile,
+		CAFile:     s.caFile,
+		QPS:        s.qps,
+		Burst:      s.burst,
+		UserAgent:  fmt.Sprintf("%s/%s (%s/%s)", caddy.AppName, strings.Fields(caddy.AppVersion + " -")[0], runtime.GOOS, runtime.GOARCH),
+		Selection:  selection,
+		Want:       watch.Want{Namespaces: true, Pods: m.pods == podsVerified},
+		Logger:     logger,
+	})
 }
+
+// logHandler hands what a source logs to CoreDNS's log, so that both look alike.
+type logHandler struct {
+	plugin clog.P
+	attrs  string
+}
+
+// Enabled implements slog.Handler.
+func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo || clog.D.Value()
+}
+
+// Handle implements slog.Handler.
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message + h.attrs
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	switch {
+	case r.Level >= slog.LevelError:
+		h.plugin.Error(line)
+	case r.Level >= slog.LevelWarn:
+		h.plugin.Warning(line)
+	case r.Level >= slog.LevelInfo:
+		h.plugin.Info(line)
+	default:
+		h.plugin.Debug(line)
+	}
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	with := *h
+	for _, a := range attrs {
+		with.attrs += " " + a.String()
+	}
+	return &with
+}
+
+// WithGroup implements slog.Handler; groups are not shown.
+func (h *logHandler) WithGroup(string) slog.Handler { return h }

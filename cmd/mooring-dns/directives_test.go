@@ -4,12 +4,11 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestDirectives(t *testing.T) {
-	got := directives(dnsserver.Directives)
+	got := directives(stockDirectives)
 	from, to := slices.Index(got, "errors"), slices.Index(got, "forward")
 	want := []string{
 		"errors", "log", "dnstap", "local", "dns64", "siit", "any", "chaos", "loadbalance", "tsig", "rewrite",
@@ -29,8 +28,8 @@ func TestDirectivesMoveNothingButCache(t *testing.T) {
 	without := func(list []string, names ...string) []string {
 		return slices.DeleteFunc(slices.Clone(list), func(d string) bool { return slices.Contains(names, d) })
 	}
-	got := without(directives(dnsserver.Directives), "mooring", "cache")
-	if diff := cmp.Diff(without(dnsserver.Directives, "cache"), got); diff != "" {
+	got := without(directives(stockDirectives), "mooring", "cache")
+	if diff := cmp.Diff(without(stockDirectives, "cache"), got); diff != "" {
 		t.Errorf("order of the stock plugins (-want +got):\n%s", diff)
 	}
 }

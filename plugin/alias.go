@@ -1,0 +1,65 @@
+package mooring
+
+import (
+	"net/netip"
+
+	"github.com/miekg/dns"
+
+	"github.com/mooring-project/mooring/internal/state"
+)
+
+// maxAliases is how many ExternalName Services in a row are followed.
+const maxAliases = 10
+
+// aliasAnswer is the answer at a Service of type ExternalName: a CNAME record, whatever
+// the type asked for (RFC 1034 section 3.6.2), and what is found at its target. The
+// response code is that of the last name in the chain (RFC 6604 section 3).
+func (c *config) aliasAnswer(snap *state.Snapshot, q question, n *name, p *place, aliases int) answer {
+	if c.stock {
+		return c.stockAliasAnswer(snap, q, n, p, aliases)
+	}
+	target := dns.Fqdn(p.service.Service.ExternalName)
+	alias := &dns.CNAME{Hdr: c.header(q.Name, dns.TypeCNAME), Target: target}
+	if q.Qtype == dns.TypeCNAME || q.Qtype == dns.TypeANY || aliases >= maxAliases {
+		return answer{records: []dns.RR{alias}}
+	}
+	return c.follow(snap, q, alias, aliases)
+}
+
+// follow adds what is found at an alias's target.
+func (c *config) follow(snap *state.Snapshot, q question, alias *dns.CNAME, aliases int) answer {
+	at, ours := parseName(c.zones, alias.Target)
+	if !ours {
+		return answer{records: []dns.RR{alias}, follow: alias.Target}
+	}
+	q.Name, q.room = alias.Target, 0
+	a := c.answerAfter(snap, q, &at, aliases+1)
+	if a.outcome == nameError && c.fallsThrough(at.full) {
+		return answer{records: []dns.RR{alias}, follow: alias.Target}
+	}
+	a.records = append([]dns.RR{alias}, a.records...)
+	if a.outcome != success && a.in == nil {
+		a.in = &at
+	}
+	return a
+}
+
+// stockAliasAnswer gives no CNAME record unless addresses are found behind it, and none
+// for a name that looks like an address.
+func (c *config) stockAliasAnswer(snap *state.Snapshot, q question, n *name, p *place, aliases int) answer {
+	target := dns.Fqdn(p.service.Service.ExternalName)
+	if _, err := netip.ParseAddr(p.service.Service.ExternalName); err == nil {
+		return c.negative(snap, nameError, p)
+	}
+	alias := &dns.CNAME{Hdr: c.header(q.Name, dns.TypeCNAME), Target: target}
+	switch q.Qtype {
+	case dns.TypeCNAME:
+		return answer{records: []dns.RR{alias}}
+	case dns.TypeA, dns.TypeAAAA:
+		a := c.follow(snap, q, alias, aliases)
+		if a.follow != "" || a.outcome == success && aliases < maxAliases && len(a.records) > 1 {
+			return a
+		}
+	}
+	return answer{outcome: noData, place: *p}
+}

@@ -1,0 +1,174 @@
+package mooring
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/state"
+)
+
+const (
+	v4Suffix = "in-addr.arpa."
+	v6Suffix = "ip6.arpa."
+)
+
+// locateReverse knows the names of addresses and of the prefixes above them. It says
+// whether the name is below in-addr.arpa or ip6.arpa at all.
+func (c *config) locateReverse(snap *state.Snapshot, n *name) (p place, reverse bool) {
+	prefix, reverse := prefixOfName(n.full)
+	switch {
+	case !reverse:
+		return place{}, n.zone.reverse && !c.ownName(n)
+	case !prefix.IsValid():
+		return place{}, !c.ownName(n)
+	case prefix.IsSingleIP():
+		return place{kind: reverseName, addr: prefix.Addr(), why: noSuchAddress}, true
+	case snap.AnyAddress(prefix) && !c.stock:
+		return place{kind: emptyNonTerminal}, true
+	}
+	return place{why: noSuchAddress}, true
+}
+
+// ownName tells whether a name in a reverse zone is one that the SOA record leads to.
+func (c *config) ownName(n *name) bool {
+	return n.labels[0] == "dns" || n.labels[0] == "dns-version" || c.stock && n.labels[0] == "svc" && n.count == 1
+}
+
+// prefixOfName reads a lower-cased reverse name (RFC 1035 section 3.5, RFC 3596 section
+// 2.5). It says whether the name is one at all; the prefix is not valid if it spells no
+// address.
+func prefixOfName(full string) (netip.Prefix, bool) {
+	if left, is := cutZone(full, v4Suffix); is {
+		return prefixOfV4(left), true
+	}
+	if left, is := cutZone(full, v6Suffix); is {
+		return prefixOfV6(left), true
+	}
+	return netip.Prefix{}, false
+}
+
+// cutZone gives what stands left of a zone, with the dot at its end.
+func cutZone(full, zone string) (left string, found bool) {
+	left, found = strings.CutSuffix(full, zone)
+	return left, found && (left == "" || strings.HasSuffix(left, "."))
+}
+
+func prefixOfV4(left string) netip.Prefix {
+	var octets [4]byte
+	count := 0
+	for end := len(left) - 1; end > 0; count++ {
+		start := strings.LastIndexByte(left[:end], '.') + 1
+		octet, valid := decimal(left[start:end])
+		if !valid || count == len(octets) {
+			return netip.Prefix{}
+		}
+		octets[count], end = octet, start-1
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(octets), 8*count)
+}
+
+// decimal reads an octet without leading zeros.
+func decimal(label string) (byte, bool) {
+	if label == "" || len(label) > 3 || label[0] == '0' && len(label) > 1 {
+		return 0, false
+	}
+	value := 0
+	for i := range len(label) {
+		if label[i] < '0' || label[i] > '9' {
+			return 0, false
+		}
+		value = 10*value + int(label[i]-'0')
+	}
+	return byte(value), value < 256
+}
+
+func prefixOfV6(left string) netip.Prefix {
+	var octets [16]byte
+	if len(left)%2 != 0 || len(left) > 64 {
+		return netip.Prefix{}
+	}
+	count := len(left) / 2
+	for i := range count {
+		at := len(left) - 2*(i+1)
+		digit := strings.IndexByte("0123456789abcdef", left[at])
+		if digit < 0 || left[at+1] != '.' {
+			return netip.Prefix{}
+		}
+		octets[i/2] |= byte(digit) << (4 * (1 - i%2))
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(octets), 4*count)
+}
+
+// pointerTargets gives the names of an address: that of the Service whose ClusterIP it
+// is, else one for each Service that has it as a ready endpoint.
+func (c *config) pointerTargets(snap *state.Snapshot, addr netip.Addr) (targets []string) {
+	use := snap.Address(addr)
+	if use == nil {
+		return nil
+	}
+	for _, key := range use.Services {
+		if service := c.pointedTo(snap, key); service != nil && hasClusterIP(service.Service, addr) {
+			return []string{below(serviceLabels(key), c.naming.primary)}
+		}
+	}
+	for _, key := range use.Services {
+		service := c.pointedTo(snap, key)
+		if service == nil {
+			continue
+		}
+		if label := c.labelAt(service, addr); label != "" {
+			targets = append(targets, below(label+"."+serviceLabels(key), c.naming.primary))
+		}
+	}
+	return targets
+}
+
+// pointedTo gives a Service that a PTR record may name, nil if clients may not see it.
+func (c *config) pointedTo(snap *state.Snapshot, key model.ServiceKey) *state.Service {
+	if c.stock && len(c.namespaces) == 0 || c.exposes(snap, key.Namespace) {
+		return snap.Service(key)
+	}
+	return nil
+}
+
+// labelAt gives the label of the ready endpoint with an address, empty if none.
+func (c *config) labelAt(service *state.Service, addr netip.Addr) (label string) {
+	eachReady(service, func(_ *model.EndpointSlice, e *model.Endpoint) bool {
+		if e.Addr.Unmap() == addr {
+			label = c.naming.label(e)
+		}
+		return label == ""
+	})
+	return label
+}
+
+func hasClusterIP(service *model.Service, addr netip.Addr) bool {
+	for _, ip := range service.ClusterIPs {
+		if ip.Unmap() == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// pointerAnswer is the answer at a reverse name: it exists while an address has a name.
+func (c *config) pointerAnswer(snap *state.Snapshot, q dns.Question, p *place) answer {
+	targets := c.pointerTargets(snap, p.addr)
+	switch {
+	case len(targets) == 0:
+		return c.negative(snap, nameError, p)
+	case q.Qtype != dns.TypePTR:
+		if c.stock {
+			return c.negative(snap, nameError, p)
+		}
+		return answer{outcome: noData, place: *p}
+	}
+	records := make([]dns.RR, len(targets))
+	for i, target := range targets {
+		records[i] = &dns.PTR{Hdr: c.header(q.Name, dns.TypePTR), Ptr: target}
+	}
+	return answer{records: records}
+}
