@@ -1,0 +1,39 @@
+package differential
+
+import "maps"
+
+// shrink takes objects away as long as a difference between the same parts of the two
+// answers to the same query remains, and gives what is left.
+func (w *world) shrink(d *difference) (*difference, error) {
+	for smaller := true; smaller; {
+		smaller = false
+		for _, key := range d.objects.keys() {
+			fewer := maps.Clone(d.objects)
+			delete(fewer, key)
+			still, err := w.tryObjects(d, fewer)
+			if err != nil {
+				return d, err
+			}
+			if still != nil {
+				d, smaller = still, true
+			}
+		}
+	}
+	return d, nil
+}
+
+// tryObjects compares again with other objects; nil if the difference is gone or is one
+// that is allowed.
+func (w *world) tryObjects(d *difference, c cluster) (*difference, error) {
+	if err := w.show(c); err != nil {
+		return nil, err
+	}
+	again, err := w.compare(d.pair, d.query)
+	if err != nil || again == nil || again.signature() != d.signature() {
+		return nil, err
+	}
+	if again.exists, err = d.pair.existing(derive(c)); err != nil || allowed(again) != nil {
+		return nil, err
+	}
+	return again, nil
+}

@@ -1,0 +1,150 @@
+package differential
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/miekg/dns"
+)
+
+// pair is a stanza served by both plugins.
+type pair struct {
+	stanza stanza
+	// compat is true if ours is asked to answer as the stock plugin does.
+	compat      bool
+	stock, ours *server
+}
+
+func (p *pair) String() string {
+	if p.compat {
+		return p.stanza.name + ", compat stock"
+	}
+	return p.stanza.name
+}
+
+// world is an API server, and servers of all stanzas that watch it.
+type world struct {
+	api     *api
+	servers []*server
+	pairs   []*pair
+	step    int
+	// now is what the API server has, without the barrier.
+	now cluster
+}
+
+// newWorld starts everything; the API has no objects but the barrier. An error does not
+// keep the other stanzas from being compared.
+func newWorld(list []stanza) (*world, error) {
+	w := &world{api: startAPI(), now: make(cluster)}
+	if err := w.publish(w.now); err != nil {
+		return nil, err
+	}
+	var failures []error
+	for _, s := range list {
+		s.api = []string{"endpoint " + w.api.URL}
+		failures = append(failures, w.addStanza(s))
+	}
+	return w, errors.Join(failures...)
+}
+
+// addStanza starts the stock plugin once and ours twice, with and without compat stock.
+func (w *world) addStanza(s stanza) error {
+	stock, err := startServer(stockName, s)
+	if err != nil {
+		return err
+	}
+	w.servers = append(w.servers, stock)
+	for _, compat := range []bool{false, true} {
+		var properties []string
+		if compat {
+			properties = []string{"compat stock"}
+		}
+		ours, err := startServer(mooringName, s, properties...)
+		if err != nil {
+			return err
+		}
+		w.servers = append(w.servers, ours)
+		w.pairs = append(w.pairs, &pair{stanza: s, compat: compat, stock: stock, ours: ours})
+	}
+	return nil
+}
+
+func (w *world) close() error {
+	var failures []error
+	for _, s := range w.servers {
+		failures = append(failures, s.stop())
+	}
+	w.api.CloseClientConnections()
+	w.api.Close()
+	return errors.Join(failures...)
+}
+
+// publish gives the API server other objects and does not wait.
+func (w *world) publish(c cluster) error {
+	w.step++
+	with := make(cluster)
+	for key, object := range c {
+		with[key] = object
+	}
+	with.add(barrier(w.step)...)
+	w.now = c
+	return w.api.replace(with)
+}
+
+// show publishes objects and waits until all servers have them.
+func (w *world) show(c cluster) error {
+	if err := w.publish(c); err != nil {
+		return err
+	}
+	for _, s := range w.servers {
+		if err := s.await(w.step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// difference is one query to which the two plugins answered differently.
+type difference struct {
+	pair        *pair
+	query       query
+	stock, ours answer
+	// parts are where the answers differ.
+	parts []string
+	// exists are the names that the stock plugin has records of.
+	exists  names
+	objects cluster
+}
+
+// compare asks both plugins of a pair; nil if they agree.
+func (w *world) compare(p *pair, q query) (*difference, error) {
+	stock, err := p.stock.ask(q)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: stock plugin: %w", p, q, err)
+	}
+	ours, err := p.ours.ask(q)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", p, q, err)
+	}
+	d := &difference{pair: p, query: q, stock: canonical(stock), ours: canonical(ours), objects: w.now}
+	if whole, err := p.whole(q, stock, ours); err != nil {
+		return nil, err
+	} else if d.parts = differ(d.stock, d.ours, whole); len(d.parts) > 0 {
+		return d, nil
+	}
+	return nil, nil
+}
+
+// whole gives the stock plugin's answer to a client that takes any size, if a client
+// that takes less may not have got all.
+func (p *pair) whole(q query, stock, ours *dns.Msg) (answer, error) {
+	if !stock.Truncated && !ours.Truncated && len(stock.Extra) == len(ours.Extra) {
+		return canonical(stock), nil
+	}
+	q.tcp = true
+	m, err := p.stock.ask(q)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s: %s: stock plugin: %w", p, q, err)
+	}
+	return canonical(m), nil
+}
