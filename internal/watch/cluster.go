@@ -24,7 +24,7 @@ type cluster struct {
 	converter converter
 
 	places     map[string]*document // what has been read, to find duplicates
-	services   []*apiService
+	services   []*readService
 	slices     []*model.EndpointSlice
 	sliced     map[model.ServiceKey]bool // Services with EndpointSlices of their own
 	pods       []*corev1.Pod
@@ -39,7 +39,7 @@ type cluster struct {
 	notes []string
 }
 
-type apiService struct {
+type readService struct {
 	document *document
 	api      *corev1.Service
 	model    *model.Service
@@ -163,7 +163,7 @@ func (c *cluster) addService(d *document, in *corev1.Service) error {
 	if out.Headless && c.selection.NoHeadless {
 		return nil
 	}
-	c.services = append(c.services, &apiService{d, in, out})
+	c.services = append(c.services, &readService{d, in, out})
 	return nil
 }
 
@@ -247,7 +247,7 @@ func (c *cluster) dropHeadlessSlices() {
 
 // families gives the IP families of a Service, true for IPv4: those it says, those of
 // its addresses, or both.
-func families(s *apiService) []bool {
+func families(s *readService) []bool {
 	var out []bool
 	for _, family := range s.api.Spec.IPFamilies {
 		out = append(out, family == corev1.IPv4Protocol)

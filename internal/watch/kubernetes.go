@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
@@ -153,6 +154,9 @@ func (k *Kubernetes) follow(ctx context.Context, s *sink) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := reflector.ListAndWatchWithContext(ctx)
+		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			err = nil // the server forgot where we were; the next list repairs that
+		}
 		if err != nil {
 			s.failed(ctx, k.clients.explain(s.kind, err))
 			k.doWithout(ctx, s, err)

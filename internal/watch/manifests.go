@@ -36,8 +36,10 @@ type Manifests struct {
 	// again is how often they are read without any sign of change.
 	again time.Duration
 
-	// seen identifies the content last read; noted holds the remarks last logged.
+	// seen identifies the content last committed and full its files with any content;
+	// noted holds the remarks last logged.
 	seen  uint64
+	full  map[string]bool
 	noted []string
 	seed  maphash.Seed
 }
@@ -165,15 +167,32 @@ func (m *Manifests) read(store *state.Store) {
 		return
 	}
 	read, err := m.parse(files)
-	if err != nil {
+	if err := errors.Join(m.emptied(files), err); err != nil {
 		m.fail(manifestsKind, now, m.kept(store, err))
 		return
 	}
-	m.seen = content
+	m.seen, m.full = content, make(map[string]bool)
+	for _, f := range files {
+		m.full[f.path] = len(f.content) > 0
+	}
 	m.note(read.notes)
 	store.Update(now, read.commit)
 	m.list(manifestsKind, now)
 	m.recovered(manifestsKind, now)
+}
+
+// emptied refuses files that lost all content: as a rule somebody is writing them anew,
+// and all their objects would go for that moment.
+func (m *Manifests) emptied(files []file) error {
+	var broken error
+	for _, f := range files {
+		if len(f.content) == 0 && m.full[f.path] {
+			broken = errors.Join(broken, &manifestError{
+				place: f.path, line: 1, text: "is empty now; to remove its objects, remove the file",
+			})
+		}
+	}
+	return broken
 }
 
 // kept says with an error what it means for what is served.

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,66 +30,62 @@ func newStatusBoard(logger *slog.Logger, kinds ...string) *statusBoard {
 func (b *statusBoard) Status() []KindStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]KindStatus(nil), b.kinds...)
+	return slices.Clone(b.kinds)
 }
 
 // list notes that everything of a kind has been read.
 func (b *statusBoard) list(kind string, now time.Time) {
-	b.change(kind, func(s *KindStatus) { s.Listed, s.Contact = now, now })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.find(kind)
+	s.Listed, s.Contact = now, now
 }
 
 // contact notes a sign of life.
 func (b *statusBoard) contact(kind string, now time.Time) {
-	b.change(kind, func(s *KindStatus) { s.Contact = now })
-}
-
-func (b *statusBoard) change(kind string, change func(*KindStatus)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range b.kinds {
-		if b.kinds[i].Kind == kind {
-			change(&b.kinds[i])
-		}
-	}
+	b.find(kind).Contact = now
 }
 
-// recovered notes that a kind can be read, and says so if nothing could be before.
+// recovered notes that a kind can be read, and says so when the last kind with this
+// trouble has got over it.
 func (b *statusBoard) recovered(kind string, now time.Time) {
-	var before error
-	b.change(kind, func(s *KindStatus) {
-		before = s.Err
-		s.Err, s.ErrSince, s.Contact = nil, time.Time{}, now
-	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.find(kind)
+	before := s.Err
+	s.Err, s.ErrSince, s.Contact = nil, time.Time{}, now
 	if before != nil && !b.reported(before) {
 		b.logger.Info("reading again", "after", before)
 	}
 }
 
-// fail notes why a kind cannot be read, and logs it unless another kind has just
-// reported the same.
+// fail notes why a kind cannot be read, and logs it line by line unless some kind is in
+// the same trouble already.
 func (b *statusBoard) fail(kind string, now time.Time, err error) {
-	known := b.reported(err)
-	b.change(kind, func(s *KindStatus) {
-		if s.Err == nil {
-			s.ErrSince = now
-		}
-		s.Err = err
-	})
-	if !known {
-		for line := range strings.Lines(err.Error()) {
-			b.logger.Error(strings.TrimSuffix(line, "\n"))
-		}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known, s := b.reported(err), b.find(kind)
+	if s.Err == nil {
+		s.ErrSince = now
+	}
+	s.Err = err
+	if known {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		b.logger.Error(strings.TrimSuffix(line, "\n"))
 	}
 }
 
-// reported tells whether a kind is in the same trouble now.
+// find gives the status of a kind that the board was made for. The caller holds mu.
+func (b *statusBoard) find(kind string) *KindStatus {
+	i := slices.IndexFunc(b.kinds, func(s KindStatus) bool { return s.Kind == kind })
+	return &b.kinds[i]
+}
+
+// reported tells whether a kind is in this trouble now. The caller holds mu.
 func (b *statusBoard) reported(err error) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i := range b.kinds {
-		if b.kinds[i].Err != nil && b.kinds[i].Err.Error() == err.Error() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(b.kinds, func(s KindStatus) bool { return s.Err != nil && s.Err.Error() == err.Error() })
 }

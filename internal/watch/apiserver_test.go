@@ -1,0 +1,246 @@
+package watch
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// An apiServer is as much of an API server as reflectors ask for: LIST, WATCH, streamed
+// lists (KEP-3157), bookmarks and compaction. Selectors are recorded, not applied.
+type apiServer struct {
+	t    *testing.T
+	http *httptest.Server
+	addr string
+
+	// mu guards what follows.
+	mu       sync.Mutex
+	version  int
+	oldest   int // watches from before this are refused with 410
+	objects  map[string]map[string]storedObject
+	log      []loggedEvent
+	changed  chan struct{} // closed and replaced with each change
+	cut      chan struct{} // closed to end all streams
+	requests []string
+	noStream bool              // an API server before 1.32
+	refuse   map[string]string // resource -> reason (NotFound, Forbidden, BadFields)
+}
+
+type storedObject struct {
+	version int
+	body    map[string]any
+}
+
+type loggedEvent struct {
+	version   int
+	resource  string
+	eventType string
+	body      map[string]any
+}
+
+func newAPIServer(t *testing.T) *apiServer {
+	a := &apiServer{
+		t: t, objects: map[string]map[string]storedObject{}, refuse: map[string]string{},
+		changed: make(chan struct{}), cut: make(chan struct{}), version: 10,
+	}
+	a.start("127.0.0.1:0")
+	t.Cleanup(func() { a.stop() })
+	return a
+}
+
+func (a *apiServer) start(addr string) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.addr = listener.Addr().String()
+	a.http = &httptest.Server{Listener: listener, Config: &http.Server{Handler: a}}
+	a.http.Start()
+}
+
+// stop makes connections to the server be refused.
+func (a *apiServer) stop() {
+	a.dropStreams()
+	a.http.CloseClientConnections()
+	a.http.Close()
+}
+
+// put creates or changes an object.
+func (a *apiServer) put(resource string, object metav1.Object) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version++
+	object.SetResourceVersion(strconv.Itoa(a.version))
+	body, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	key := object.GetNamespace() + "/" + object.GetName()
+	if a.objects[resource] == nil {
+		a.objects[resource] = map[string]storedObject{}
+	}
+	eventType := "ADDED"
+	if _, exists := a.objects[resource][key]; exists {
+		eventType = "MODIFIED"
+	}
+	a.objects[resource][key] = storedObject{a.version, body}
+	a.publish(loggedEvent{a.version, resource, eventType, body})
+}
+
+// remove deletes an object; silently leaves out the event, as a watch that lost it.
+func (a *apiServer) remove(resource, key string, silently bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	body := a.objects[resource][key].body
+	delete(a.objects[resource], key)
+	a.version++
+	if !silently {
+		a.publish(loggedEvent{a.version, resource, "DELETED", body})
+	}
+}
+
+func (a *apiServer) publish(e loggedEvent) {
+	a.log = append(a.log, e)
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// compact forgets events, so that clients must list again.
+func (a *apiServer) compact() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version++
+	a.oldest, a.log = a.version, nil
+}
+
+// dropStreams ends all watches.
+func (a *apiServer) dropStreams() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.cut)
+	a.cut = make(chan struct{})
+}
+
+// asked gives the requests so far that contain all parts.
+func (a *apiServer) asked(parts ...string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, r := range a.requests {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(r, p) }) {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	resource := path.Base(r.URL.Path)
+	q := r.URL.Query()
+	a.mu.Lock()
+	a.requests = append(a.requests, r.URL.Path+"?"+r.URL.Query().Encode())
+	reason, oldest, noStream := a.refuse[resource], a.oldest, a.noStream
+	a.mu.Unlock()
+	from, _ := strconv.Atoi(q.Get("resourceVersion"))
+	watching, streamed := q.Get("watch") != "", q.Get("sendInitialEvents") == "true"
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case reason == "NotFound":
+		fail(w, http.StatusNotFound, reason, "the server could not find the requested resource")
+	case reason == "Forbidden":
+		fail(w, http.StatusForbidden, reason, resource+" is forbidden")
+	case reason == "BadFields" && q.Get("fieldSelector") != "":
+		fail(w, http.StatusBadRequest, "BadRequest", "field label not supported")
+	case streamed && noStream:
+		fail(w, http.StatusUnprocessableEntity, "Invalid", "sendInitialEvents is forbidden")
+	case from != 0 && from < oldest && watching:
+		fail(w, http.StatusGone, "Expired", "too old resource version")
+	case watching:
+		a.stream(w, r, resource, from, streamed)
+	default:
+		a.list(w, resource)
+	}
+}
+
+func fail(w http.ResponseWriter, code int, reason, message string) {
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   "Failure", Code: int32(code), Reason: metav1.StatusReason(reason), Message: message,
+	})
+}
+
+func (a *apiServer) list(w http.ResponseWriter, resource string) {
+	a.mu.Lock()
+	items := []any{}
+	for _, o := range a.objects[resource] {
+		items = append(items, o.body)
+	}
+	list := map[string]any{
+		"metadata": map[string]any{"resourceVersion": strconv.Itoa(a.version)}, "items": items,
+	}
+	head(list, resource, "List")
+	a.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(list)
+}
+
+// head sets apiVersion and kind.
+func head(body map[string]any, resource, suffix string) {
+	types := map[string][2]string{
+		"services": {"v1", "Service"}, "namespaces": {"v1", "Namespace"}, "nodes": {"v1", "Node"}, "pods": {"v1", "Pod"},
+		"endpointslices": {"discovery.k8s.io/v1", "EndpointSlice"}, "servicecidrs": {"networking.k8s.io/v1", "ServiceCIDR"},
+	}
+	body["apiVersion"], body["kind"] = types[resource][0], types[resource][1]+suffix
+}
+
+func (a *apiServer) stream(w http.ResponseWriter, r *http.Request, resource string, from int, initial bool) {
+	flush := http.NewResponseController(w)
+	send := func(eventType string, body map[string]any) {
+		head(body, resource, "")
+		_ = json.NewEncoder(w).Encode(map[string]any{"type": eventType, "object": body})
+		_ = flush.Flush()
+	}
+	a.mu.Lock()
+	if initial {
+		for _, o := range a.objects[resource] {
+			send("ADDED", o.body)
+		}
+		from = a.version
+		send("BOOKMARK", map[string]any{"metadata": map[string]any{
+			"resourceVersion": strconv.Itoa(from), "annotations": map[string]any{metav1.InitialEventsAnnotationKey: "true"},
+		}})
+	}
+	cut := a.cut
+	for {
+		for _, e := range a.log {
+			if e.version > from && e.resource == resource {
+				send(e.eventType, e.body)
+				from = e.version
+			}
+		}
+		changed := a.changed
+		a.mu.Unlock()
+		_ = flush.Flush()
+		select {
+		case <-changed:
+		case <-cut:
+			return
+		case <-r.Context().Done():
+			return
+		case <-time.After(time.Minute):
+			return
+		}
+		a.mu.Lock()
+	}
+}
