@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,24 @@ func TestClusterIPWithoutPodPrefixes(t *testing.T) {
 		l.want(want)
 		w.expect(t, l.client, serviceAddr(w.ipv6), 80, l.pod1, l.client.addr(w.ipv6))
 	})
+}
+
+func TestRulesSomebodyRemovedAreBackAfterSetup(t *testing.T) {
+	l, w := newLab(t), way{false, model.TCP}
+	w.serve(t, l.pod1, 8080)
+	l.want(w.service(serviceAddr(w.ipv6), 80, plan.Divert, l.pod1))
+	l.node.Do(func() {
+		edit(t, func(conn *nftables.Conn, table *nftables.Table) { conn.FlushTable(table) })
+	})
+	if got, err := w.ask(l.client, serviceAddr(w.ipv6), 80); err == nil {
+		t.Errorf("answer %q without rules", got)
+	}
+	l.node.Do(func() {
+		if err := l.kernel.Setup(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.expect(t, l.client, serviceAddr(w.ipv6), 80, l.pod1, l.node.addr(w.ipv6))
 }
 
 func TestNodePort(t *testing.T) {

@@ -1,0 +1,242 @@
+package dataplane_test
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/testkit/netns"
+	"github.com/mooring-project/mooring/proxy/dataplane"
+	"github.com/mooring-project/mooring/proxy/dataplane/sysctl"
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// ready gives a data plane that has been set up in a namespace of its own.
+func ready(t *testing.T) *dataplane.Kernel {
+	t.Helper()
+	netns.New(t).Enter()
+	kernel := open(t)
+	if err := kernel.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return kernel
+}
+
+func apply(t *testing.T, kernel *dataplane.Kernel, want plan.Plan) {
+	t.Helper()
+	have, err := kernel.Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kernel.Apply(t.Context(), plan.Diff(have, want)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(t *testing.T, kernel *dataplane.Kernel, want plan.Plan) {
+	t.Helper()
+	got, err := kernel.Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+		t.Errorf("observed (-want +got):\n%s", diff)
+	}
+}
+
+// some is a plan with a virtual server and the elements it has.
+func some() plan.Plan {
+	p := base()
+	server := plan.Key{Kind: plan.VirtualServer, Protocol: model.TCP, Addr: serviceAddr(false), Port: 80}
+	p[server] = plan.Value{Scheduler: "rr"}
+	for _, kind := range []plan.Kind{plan.Owned, plan.Divert, plan.Masquerade} {
+		server.Kind = kind
+		p[server] = plan.Value{}
+	}
+	return p
+}
+
+// edit changes our table behind our back.
+func edit(t *testing.T, change func(conn *nftables.Conn, table *nftables.Table)) {
+	t.Helper()
+	conn, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(conn, &nftables.Table{Name: "mooring", Family: nftables.TableFamilyINet})
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
+	kernel := ready(t)
+	apply(t, kernel, some())
+	edit(t, func(conn *nftables.Conn, table *nftables.Table) {
+		conn.DelChain(&nftables.Chain{Table: table, Name: "layout-1"})
+		conn.AddChain(&nftables.Chain{Table: table, Name: "layout-0"})
+		// A chain that would go on doing something.
+		conn.AddChain(&nftables.Chain{
+			Table: table, Name: "old", Hooknum: nftables.ChainHookInput,
+			Priority: nftables.ChainPriorityFilter, Type: nftables.ChainTypeFilter,
+		})
+	})
+	if err := kernel.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, kernel, some())
+	if got := strings.Join(chains(t), " "); got != "forward input layout-1 output postrouting prerouting refuse unserved" {
+		t.Errorf("chains: %s", got)
+	}
+}
+
+func TestTableWithASetOfAnotherTypeIsReplaced(t *testing.T) {
+	kernel := ready(t)
+	edit(t, func(conn *nftables.Conn, table *nftables.Table) {
+		conn.FlushTable(table)
+		set := &nftables.Set{Table: table, Name: "divert-v4", KeyType: nftables.TypeIPAddr}
+		conn.DelSet(set)
+		if err := conn.AddSet(set, []nftables.SetElement{{Key: []byte{10, 0, 0, 1}}}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err := kernel.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, kernel, some())
+	expect(t, kernel, some())
+}
+
+func TestTableSomebodyRemoved(t *testing.T) {
+	kernel := ready(t)
+	apply(t, kernel, some())
+	edit(t, func(conn *nftables.Conn, table *nftables.Table) { conn.DelTable(table) })
+
+	expect(t, kernel, plan.Plan{}) // also the virtual server: nothing says that it is ours
+	done, err := kernel.Apply(t.Context(), plan.Diff(nil, some()))
+	if !errors.Is(err, dataplane.ErrNoTable) || len(done) != 0 {
+		t.Errorf("done %v, error %v; want none done and ErrNoTable", done, err)
+	}
+	if err := kernel.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, kernel, some())
+	expect(t, kernel, some())
+}
+
+func TestIntervalsSomebodyChangedAreRepaired(t *testing.T) {
+	kernel := ready(t)
+	apply(t, kernel, base())
+	edit(t, func(conn *nftables.Conn, table *nftables.Table) {
+		conn.FlushSet(&nftables.Set{Table: table, Name: "service-cidr-v4"})
+	})
+	want := base()
+	maps.DeleteFunc(want, func(k plan.Key, _ plan.Value) bool { return k.Kind == plan.ServiceCIDR && !k.IPv6() })
+	expect(t, kernel, want)
+	apply(t, kernel, base())
+	expect(t, kernel, base())
+}
+
+func TestManyElements(t *testing.T) {
+	kernel := ready(t)
+	want := plan.Plan{}
+	for i := range 20000 {
+		addr := netip.AddrFrom16([16]byte{0xfd, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
+		want[plan.Key{Kind: plan.Reject, Protocol: model.TCP, Addr: addr, Port: 80}] = plan.Value{}
+	}
+	apply(t, kernel, want)
+	expect(t, kernel, want)
+	// One element that is not there does not keep the others from being deleted.
+	gone := plan.Op{Verb: plan.Delete, Key: plan.Key{Kind: plan.Reject, Protocol: model.UDP, Addr: serviceAddr(true), Port: 1}}
+	ops := append(plan.Diff(want, nil), gone)
+	done, err := kernel.Apply(t.Context(), ops)
+	if err != nil || len(done) != len(ops) {
+		t.Errorf("%d of %d done, error %v", len(done), len(ops), err)
+	}
+	expect(t, kernel, plan.Plan{})
+}
+
+func TestSetupTwiceLeavesOneRuleAndCleanupNone(t *testing.T) {
+	kernel := ready(t)
+	if err := kernel.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		if got := routingRules(t, family); got != 1 {
+			t.Errorf("family %d: %d rules", family, got)
+		}
+	}
+	if err := kernel.Cleanup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		if got := routingRules(t, family); got != 0 {
+			t.Errorf("family %d: %d rules after cleanup", family, got)
+		}
+	}
+	if got := chains(t); len(got) != 0 {
+		t.Errorf("chains after cleanup: %v", got)
+	}
+}
+
+func TestSetupMovesTheRuleOfAnEarlierConfiguration(t *testing.T) {
+	ready(t)
+	moved, err := dataplane.Open(dataplane.Options{IPv4: true, IPv6: true, DivertMark: 0x400, RulePriority: 77})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer moved.Close()
+	if err := moved.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := routingRules(t, netlink.FAMILY_V4); got != 1 {
+		t.Errorf("%d rules", got)
+	}
+}
+
+func TestParametersOfTheKernel(t *testing.T) {
+	ready(t)
+	for name, want := range map[string]string{
+		"net/ipv4/vs/conntrack": "1", "net/ipv4/vs/expire_nodest_conn": "1",
+		"net/ipv4/vs/expire_quiescent_template": "1", "net/ipv4/vs/conn_reuse_mode": "1",
+		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1",
+	} {
+		if got, err := sysctl.Get(name); err != nil || got != want {
+			t.Errorf("%s is %s (%v), want %s", name, got, err, want)
+		}
+	}
+}
+
+func routingRules(t *testing.T, family int) int {
+	t.Helper()
+	list, err := netlink.RuleListFiltered(family, &netlink.Rule{Table: dataplane.DefaultRouteTable}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+func chains(t *testing.T) (names []string) {
+	t.Helper()
+	conn, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, chain := range list {
+		names = append(names, chain.Name)
+	}
+	slices.Sort(names)
+	return names
+}
