@@ -99,7 +99,8 @@ func (o Options) say(what string) { fmt.Fprintln(o.Stderr, what) }
 // spec is the run of the story from manifests with programs by name.
 func (o Options) spec(files map[string]string) vm.Spec {
 	spec := vm.Spec{
-		Files:   map[string]string{},
+		// Debian's libc-bin has getent everywhere; the machine's root has not.
+		Files:   map[string]string{guestDir + "/getent": "/usr/bin/getent"},
 		Argv:    []string{guestDir + "/lab", "story"},
 		Stdout:  o.Stdout,
 		Stderr:  o.Stderr,

@@ -20,9 +20,8 @@ import (
 type Kubelet struct {
 	Network *Network
 	Pods    Pods
-	// Images maps the image names in pods to what they run: the entrypoint, to which
-	// the container's command or args apply as usual.
-	Images map[string][]string
+	// Images are what the image names in pods stand for.
+	Images map[string]Image
 	// Mounts are made in every pod, as a service account's token is.
 	Mounts []Mount
 	// Env is in the environment of every container.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -26,6 +27,8 @@ type Options struct {
 	NoProxy bool
 	// NoDNS has the mooring-dns pods run something else that answers nothing.
 	NoDNS bool
+	// Logs receives what the programs print.
+	Logs *Logbook
 }
 
 // A Cluster is what the objects are given to and asked for: an API server or manifests.
@@ -42,7 +45,6 @@ type Lab struct {
 	*Network
 	Cluster Cluster
 	Kubelet *Kubelet
-	Logs    *Logbook
 
 	options Options
 	source  []string // flags that tell our programs where the objects are
@@ -68,7 +70,7 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	running, ctx := errgroup.WithContext(ctx)
-	l := &Lab{Network: network, Logs: NewLogbook(), options: options, stop: cancel, running: running}
+	l := &Lab{Network: network, options: options, stop: cancel, running: running}
 	if err := l.start(ctx); err != nil {
 		return nil, errors.Join(err, l.Stop())
 	}
@@ -83,7 +85,7 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := open(ctx); err != nil {
 		return err
 	}
-	if err := l.writeCorefile(); err != nil {
+	if err := errors.Join(l.writeCorefile(), installBusybox(ctx)); err != nil {
 		return err
 	}
 	if err := l.Cluster.Apply(ctx, NodeObjects(l.Network)...); err != nil {
@@ -135,21 +137,41 @@ func (l *Lab) openAPI(ctx context.Context) error {
 }
 
 func (l *Lab) startKubelet(ctx context.Context) {
+	l.Kubelet = &Kubelet{
+		Network: l.Network,
+		Pods:    l.Cluster,
+		Images:  l.images(),
+		Env:     []string{"KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443"},
+		Log:     slog.New(slog.NewTextHandler(l.options.Logs.Page("kubelet"), nil)),
+		Output:  func(pod string) io.Writer { return l.options.Logs.Page("pod " + pod) },
+	}
+	l.running.Go(func() error { return l.Kubelet.Run(ctx) })
+}
+
+// images are the images that pods of this lab may name.
+func (l *Lab) images() map[string]Image {
 	dns := []string{l.program("mooring-dns")}
 	if l.options.NoDNS {
 		dns = []string{"sh", "-c", "sleep infinity"}
 	}
-	l.Kubelet = &Kubelet{
-		Network: l.Network,
-		Pods:    l.Cluster,
-		Images: map[string][]string{
-			"web": {l.program("lab"), "web"}, "busybox": {"busybox"}, "mooring-dns": dns,
-		},
-		Env:    []string{"KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443"},
-		Log:    slog.New(slog.NewTextHandler(l.Logs.Page("kubelet"), nil)),
-		Output: func(pod string) io.Writer { return l.Logs.Page("pod " + pod) },
+	return map[string]Image{
+		"web":         {Entrypoint: []string{l.program("lab"), "web"}},
+		"mooring-dns": {Entrypoint: dns},
+		"busybox":     {Path: busyboxDir + ":" + l.options.BinDir},
 	}
-	l.running.Go(func() error { return l.Kubelet.Run(ctx) })
+}
+
+// busyboxDir has a link to busybox for each of its programs, as the image of that name.
+var busyboxDir = filepath.Join(RunDir, "busybox")
+
+func installBusybox(ctx context.Context) error {
+	if err := os.MkdirAll(busyboxDir, 0o755); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "busybox", "--install", "-s", busyboxDir).CombinedOutput(); err != nil {
+		return fmt.Errorf("busybox: %w: %s", err, out)
+	}
+	return nil
 }
 
 // startProxies starts mooring-proxy on every node and waits for their first sync.
@@ -160,7 +182,7 @@ func (l *Lab) startProxies(ctx context.Context) error {
 	}
 	for _, node := range l.Nodes {
 		args := append([]string{l.program("mooring-proxy"), "--config=" + config, "--hostname-override=" + node.Name}, l.source...)
-		p, err := node.Start(Command{Args: args, Output: l.Logs.Page("mooring-proxy " + node.Name)})
+		p, err := node.Start(Command{Args: args, Output: l.options.Logs.Page("mooring-proxy " + node.Name)})
 		if err != nil {
 			return err
 		}

@@ -213,7 +213,7 @@ func startKubelet(t *testing.T, n *Network) (*Kubelet, *Manifests) {
 	}
 	k := &Kubelet{
 		Network: n, Pods: manifests,
-		Images: map[string][]string{"web": {self, "web"}, "busybox": {"busybox"}},
+		Images: map[string]Image{"web": {Entrypoint: []string{self, "web"}}, "busybox": {Entrypoint: []string{"busybox"}}},
 		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Output: func(string) io.Writer { return t.Output() },
 	}

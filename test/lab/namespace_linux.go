@@ -20,6 +20,9 @@ import (
 type Namespace struct {
 	// Name is also the host name inside.
 	Name string
+	// Path is where programs are looked up, in the form of PATH; empty stands for our
+	// own. It is to be set before programs are started.
+	Path string
 
 	net, mnt, uts *os.File
 	links         *netlink.Handle

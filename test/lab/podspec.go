@@ -14,10 +14,19 @@ func resolvConf(namespace string) string {
 	return fmt.Sprintf("search %s.svc.cluster.local svc.cluster.local cluster.local\nnameserver %s\noptions ndots:5\n", namespace, DNSAddress)
 }
 
+// An Image stands in for a container image.
+type Image struct {
+	// Entrypoint is what runs, unless the container has a command of its own.
+	Entrypoint []string
+	// Path is PATH inside; empty stands for the lab's own.
+	Path string
+}
+
 // commandLine is what a container runs: its command or else the image's, then its
 // arguments.
-func commandLine(c corev1.Container, images map[string][]string) ([]string, error) {
-	entrypoint, known := images[c.Image]
+func commandLine(c corev1.Container, images map[string]Image) ([]string, error) {
+	image, known := images[c.Image]
+	entrypoint := image.Entrypoint
 	switch {
 	case !known:
 		return nil, fmt.Errorf("container %s: image %q: not one of this lab", c.Name, c.Image)

@@ -1,11 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -31,14 +33,29 @@ type Process struct {
 const outputGrace = time.Second
 
 func (n *Namespace) prepare(ctx context.Context, c Command) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/"}, c.Env...)
+	path := cmp.Or(n.Path, os.Getenv("PATH"))
+	cmd := exec.CommandContext(ctx, lookUp(c.Args[0], path), c.Args[1:]...)
+	cmd.Env = append([]string{"PATH=" + path, "HOME=/"}, c.Env...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = c.Output, c.Output
 	// A group of its own, lest Ctrl-C at the terminal reach it before us.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = outputGrace
 	return cmd
+}
+
+// lookUp finds a program in a path that is not our own.
+func lookUp(program, path string) string {
+	if strings.Contains(program, "/") {
+		return program
+	}
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, program)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file
+		}
+	}
+	return program // the start fails and says so
 }
 
 // Start starts a program that runs until Stop or its own end.

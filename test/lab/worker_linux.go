@@ -55,6 +55,7 @@ func (w *worker) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sandbox.Path = w.kubelet.Images[w.pod.Spec.Containers[0].Image].Path
 	w.sandbox.Store(sandbox)
 	err = w.runContainers(ctx)
 	w.sandbox.Store(nil)

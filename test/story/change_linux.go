@@ -34,7 +34,7 @@ func comingAndGoing(ctx context.Context, t *teller) error {
 		t.scaleTo(ctx, client, 5),
 		t.scaleTo(ctx, client, 2),
 	)
-	t.run(ctx, client, "the name still has the same ClusterIP", contains(ip), "busybox", "nslookup", "web")
+	t.run(ctx, client, "the name still has the same ClusterIP", mentions(ip), "nslookup", "web")
 	return errors.Join(failed, t.stopAsking(asker))
 }
 
@@ -75,9 +75,8 @@ func (t *teller) settle(ctx context.Context, client place, count int, without st
 		return fmt.Errorf("pod %s is still there", without)
 	}
 	t.showPods(ctx)
-	rounds := strings.TrimSpace(strings.Repeat("1 ", 2*count))
 	t.await(ctx, client, fmt.Sprintf("requests reach the %d pods that are there now, and no other", count), exactly(pods), "sh", "-c",
-		"for i in "+rounds+"; do busybox wget -qO- http://web; done | sort | uniq -c")
+		fmt.Sprintf("for i in $(seq %d); do wget -qO- http://web; done | sort | uniq -c", 3*count))
 	return nil
 }
 

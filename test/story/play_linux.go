@@ -49,15 +49,16 @@ const (
 func Play(ctx context.Context, out io.Writer, options lab.Options, selection Selection) (int, error) {
 	start := time.Now()
 	fmt.Fprintln(out, "Starting the nodes ...")
+	options.Logs = lab.NewLogbook()
 	l, err := lab.Start(ctx, options)
 	if err != nil {
+		printLogs(out, options.Logs)
 		return wrong, err
 	}
 	t := &teller{lab: l, out: out}
 	failed := t.tell(ctx, selection)
 	if len(failed) > 0 && ctx.Err() == nil {
-		fmt.Fprintln(out, "\nWhat the programs printed last:")
-		_, _ = l.Logs.WriteTo(out) // the verdict matters more
+		printLogs(out, options.Logs)
 	}
 	status := t.verdict(ctx, failed, time.Since(start))
 	if selection.Keep && ctx.Err() == nil {
@@ -122,4 +123,9 @@ func (t *teller) verdict(ctx context.Context, failed []int, took time.Duration) 
 // explainKept says how to look around in a lab that stays.
 func (t *teller) explainKept() {
 	fmt.Fprintln(t.out, "\nThe lab stays until Ctrl-C.")
+}
+
+func printLogs(out io.Writer, logs *lab.Logbook) {
+	fmt.Fprintln(out, "\nWhat the programs printed last:")
+	_, _ = logs.WriteTo(out) // the verdict matters more
 }

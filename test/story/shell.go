@@ -5,12 +5,9 @@ import (
 	"strings"
 )
 
-// shellLine shows a command as one would type it: programs without their directory or
-// busybox in front, and a script alone instead of sh -c.
+// shellLine shows a command as one would type it: programs without their
+// directory, and a script alone instead of sh -c.
 func shellLine(command []string) string {
-	if len(command) > 1 && command[0] == "busybox" {
-		command = command[1:]
-	}
 	if len(command) == 3 && command[0] == "sh" && command[1] == "-c" {
 		return command[2]
 	}
