@@ -14,16 +14,21 @@ func describe(spec Spec) string {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=/root",
 	}, spec.Env...)
-	network := ""
-	if spec.Network {
-		network = "yes"
-	}
-	fmt.Fprintf(&b, "network=%s\n", quote(network))
+	fmt.Fprintf(&b, "network=%s\n", flag(spec.Network))
+	fmt.Fprintf(&b, "merged=%s\n", flag(spec.merged()))
 	fmt.Fprintf(&b, "dir=%s\n", quote(spec.Dir))
 	fmt.Fprintf(&b, "environment=(%s)\n", quoteAll(environment))
 	fmt.Fprintf(&b, "argv=(%s)\n", quoteAll(spec.Argv))
 	fmt.Fprintf(&b, "collect=(%s)\n", quoteAll(collected(spec)))
 	return b.String()
+}
+
+// flag is a truth value for the shell's test -n.
+func flag(set bool) string {
+	if set {
+		return "yes"
+	}
+	return ""
 }
 
 // collected is the sorted list of wanted paths, relative to the root.

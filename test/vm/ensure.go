@@ -5,10 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sort"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -25,7 +26,7 @@ func Ensure(ctx context.Context) error {
 		return fmt.Errorf("vm: %w", err)
 	}
 	if kernel == Host {
-		err = ensureHost(ctx)
+		err = ensureHost(ctx, true)
 	} else {
 		_, err = ensureQEMU(ctx)
 	}
@@ -35,8 +36,11 @@ func Ensure(ctx context.Context) error {
 	return nil
 }
 
-func ensureHost(ctx context.Context) error {
-	return locked(ctx, func(string) error { return installPackages(ctx, packagesFor(Host)) })
+func ensureHost(ctx context.Context, network bool) error {
+	if len(hostPackages(network)) == 0 {
+		return nil
+	}
+	return locked(ctx, func(string) error { return installPackages(ctx, hostPackages(network)) })
 }
 
 // image is what a machine boots.
@@ -58,11 +62,10 @@ func ensureQEMU(ctx context.Context) (image, error) {
 	}
 	var img image
 	err := locked(ctx, func(cache string) error {
-		packages := packagesFor(QEMU)
-		if err := installPackages(ctx, packages); err != nil {
+		if err := installPackages(ctx, machinePackages); err != nil {
 			return err
 		}
-		key := recipeKey(installedVersions(ctx, packages))
+		key := recipeKey(installedVersions(ctx, machinePackages))
 		dir, err := cachedImage(cache, key)
 		if err != nil {
 			dir, err = buildImage(ctx, cache, key)
@@ -89,14 +92,9 @@ func openImage(dir, key string) image {
 // recipeKey names an image by what went into it: this package's recipe and
 // the versions of the packages.
 func recipeKey(versions map[string]string) string {
-	names := make([]string, 0, len(versions))
-	for name := range versions {
-		names = append(names, name)
-	}
-	sort.Strings(names)
 	sum := sha256.New()
 	fmt.Fprintln(sum, recipe())
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
 		fmt.Fprintln(sum, name, versions[name])
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:12]

@@ -17,7 +17,7 @@ import (
 // shows on the host. What it writes below existing directories is written
 // there; only /run and the directories of Files are private.
 func runOnHost(ctx context.Context, spec Spec) (int, error) {
-	if err := ensureHost(ctx); err != nil {
+	if err := ensureHost(ctx, spec.Network); err != nil {
 		return -1, err
 	}
 	root, err := os.MkdirTemp("", "mooring-vm-")
@@ -86,7 +86,7 @@ func attachNetwork(pid int) (detach func(), err error) {
 	}
 	defer ready.Close()
 	var said strings.Builder
-	cmd := exec.Command("slirp4netns", "--netns-type=path", "--ready-fd=3", fmt.Sprintf("/proc/%d/ns/net", pid), "eth0")
+	cmd := exec.Command(networkProgram, "--netns-type=path", "--ready-fd=3", fmt.Sprintf("/proc/%d/ns/net", pid), "eth0")
 	cmd.ExtraFiles = []*os.File{announce}
 	cmd.Stdout = &said
 	cmd.Stderr = &said

@@ -4,25 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// tools are the Debian packages whose programs go into the machine, or into
-// the namespaces on the host.
+// tools are the Debian packages whose programs go into the machine.
 var tools = []string{
 	"busybox", "conntrack", "curl", "ipset", "iproute2", "iptables", "ipvsadm",
 	"kmod", "nftables", "tcpdump",
 }
 
-// packagesFor names the packages a kernel needs on the host.
-func packagesFor(kernel Kernel) []string {
-	if kernel == QEMU {
-		return append([]string{"qemu-system-x86", "xz-utils", "zstd"}, tools...)
+// machinePackages are what QEMU and the making of its image need.
+var machinePackages = append([]string{"qemu-system-x86", "xz-utils", "zstd"}, tools...)
+
+// hostPrograms are programs that commands on the host's kernel expect, with
+// the packages they are in. Any system that has them will do.
+var hostPrograms = map[string]string{
+	"busybox": "busybox", "conntrack": "conntrack", "curl": "curl", "ip": "iproute2", "ipset": "ipset",
+	"iptables": "iptables", "ipvsadm": "ipvsadm", "modprobe": "kmod", "nft": "nftables", "tcpdump": "tcpdump",
+}
+
+// networkProgram connects a namespace on the host; it is in a package of its
+// own name.
+const networkProgram = "slirp4netns"
+
+// hostPackages names the packages of the programs that are missing.
+func hostPackages(network bool) []string {
+	missing := map[string]bool{}
+	for program, name := range hostPrograms {
+		if _, err := exec.LookPath(program); err != nil {
+			missing[name] = true
+		}
 	}
-	return append([]string{"slirp4netns"}, tools...)
+	if _, err := exec.LookPath(networkProgram); err != nil && network {
+		missing[networkProgram] = true
+	}
+	return slices.Sorted(maps.Keys(missing))
 }
 
 // kernelPackage is the meta package whose dependency is the image to boot.
@@ -32,7 +53,7 @@ const kernelPackage = "linux-image-6.12-cloud-amd64"
 // the line to run.
 func installPackages(ctx context.Context, wanted []string) error {
 	if _, err := exec.LookPath("dpkg-query"); err != nil {
-		return fmt.Errorf("the machine is made of Debian packages (%s), and this is no Debian: %w",
+		return fmt.Errorf("needs these Debian packages or their like: %s; there is no package manager we know here: %w",
 			strings.Join(wanted, " "), err)
 	}
 	missing := missingPackages(ctx, wanted)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
+	"reflect"
 	"time"
 )
 
@@ -27,7 +29,9 @@ type Spec struct {
 	MemoryMiB int
 	// CPUs is the number of the machine's processors; 0 means 2.
 	CPUs int
-	// Stdout and Stderr receive the command's output; nil discards it.
+	// Stdout and Stderr receive the command's output; nil discards it. When
+	// they are the same writer or file, the command has one descriptor for
+	// both, which keeps the order, and one goroutine at a time writes.
 	Stdout, Stderr io.Writer
 	// Network gives the command eth0 with the address 10.0.2.15/24, from which
 	// 10.0.2.2 is the host's loopback.
@@ -105,6 +109,26 @@ func (s *Spec) complete() error {
 		}
 	}
 	return nil
+}
+
+// merged reports whether output and error output go to the same place.
+func (s *Spec) merged() bool {
+	out, isFile := s.Stdout.(*os.File)
+	errOut, bothFiles := s.Stderr.(*os.File)
+	if isFile && bothFiles {
+		return sameFile(out, errOut)
+	}
+	return reflect.TypeOf(s.Stdout) == reflect.TypeOf(s.Stderr) &&
+		reflect.TypeOf(s.Stdout).Comparable() && s.Stdout == s.Stderr
+}
+
+func sameFile(a, b *os.File) bool {
+	one, err := a.Stat()
+	if err != nil {
+		return false
+	}
+	other, err := b.Stat()
+	return err == nil && os.SameFile(one, other)
 }
 
 // timeoutError says that a run's time was over.

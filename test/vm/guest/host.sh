@@ -1,7 +1,7 @@
 # The wrapper of a command on the host's kernel, as PID 1 of new network,
 # mount and process namespaces: gives it a root where it may write to /run and
 # find its files without a trace on the host. Descriptor 3 ends when the
-# network is there; descriptors 5 and 6 are the command's output.
+# network is there.
 set -e
 . /dev/fd/3
 exec 3<&-
@@ -14,6 +14,9 @@ for top in /* ; do
     elif [ -d "$top" ]; then
         mkdir "$root$top"
         mount --rbind "$top" "$root$top"
+    elif [ -f "$top" ]; then
+        : >"$root$top"
+        mount --bind "$top" "$root$top"
     fi
 done
 mount -t proc proc "$root/proc"
@@ -58,7 +61,7 @@ fi
 
 set +e
 enter=(chroot "$root")
-run_command >&5 2>&6 5>&- 6>&-
+run_command
 status=$?
-send_collected 5>&- 6>&-
+send_collected
 echo "exit $status" >&7

@@ -11,17 +11,23 @@ import (
 )
 
 // written are the flags of a test binary that name a file or folder it writes,
-// which go test reads afterwards: profiles, and the log its cache relies on.
+// which go test reads afterwards. (It never caches the result of a run with
+// -exec, so there is no log of inputs for it to read.)
 var written = []string{
-	"blockprofile", "coverprofile", "cpuprofile", "gocoverdir", "memprofile", "mutexprofile", "testlogfile", "trace",
+	"blockprofile", "coverprofile", "cpuprofile", "gocoverdir", "memprofile", "mutexprofile", "trace",
 }
 
 // passed are the environment variables, or their prefixes, that tests see.
 var passed = []string{"CI=", "GODEBUG=", "GOGC=", "GOMAXPROCS=", "GOMEMLIMIT=", "GORACE=", "GOTRACEBACK=", "MOORING_"}
 
-// dropped are for this command itself. In the machine the kernel is the one to
-// use.
-var dropped = []string{"MOORING_KERNEL=", "MOORING_VM_FILES="}
+// The variables that are for this command itself; tests do not see them.
+const (
+	filesVariable   = "MOORING_VM_FILES="
+	networkVariable = "MOORING_VM_NETWORK="
+	kernelVariable  = "MOORING_KERNEL="
+)
+
+var dropped = []string{filesVariable, networkVariable, kernelVariable}
 
 // testSpec describes the run of a test binary in the machine: at its own path,
 // in the package's folder, with the package's testdata.
@@ -35,12 +41,12 @@ func testSpec(binary, dir string, args, environ []string) vm.Spec {
 		Stderr:  os.Stderr,
 		// go test has its own deadline, -test.timeout, unless told otherwise.
 		Timeout: 24 * time.Hour,
-		Network: true,
+		Network: variable(environ, networkVariable) != "",
 	}
 	if testdata := filepath.Join(dir, "testdata"); exists(testdata) {
 		spec.Files[testdata] = testdata
 	}
-	for _, file := range wantedFiles(environ) {
+	for _, file := range filepath.SplitList(variable(environ, filesVariable)) {
 		spec.Files[file] = file
 	}
 	spec.Env = testEnvironment(environ)
@@ -80,13 +86,14 @@ func outputFile(arg, dir string) (string, bool) {
 	return value, true
 }
 
-func wantedFiles(environ []string) []string {
-	for _, variable := range environ {
-		if list, ok := strings.CutPrefix(variable, "MOORING_VM_FILES="); ok && list != "" {
-			return filepath.SplitList(list)
+// variable is the value of the variable that the prefix K= names.
+func variable(environ []string, prefix string) string {
+	for _, v := range environ {
+		if value, ok := strings.CutPrefix(v, prefix); ok {
+			return value
 		}
 	}
-	return nil
+	return ""
 }
 
 func testEnvironment(environ []string) []string {

@@ -27,6 +27,7 @@ const usage = `Usage:
 Environment:
   MOORING_KERNEL=host|qemu   use this kernel instead of the chosen one
   MOORING_VM_FILES=P:P       more files or folders of the host for vm test, at the same paths
+  MOORING_VM_NETWORK=1       vm test with eth0, from which 10.0.2.2 is the host's loopback
 
 Flags of vm exec:
 `
