@@ -41,9 +41,7 @@ func countEndpoints(service *state.Service) (ready, all int) {
 }
 
 // label is the label under which an endpoint is found below its Service: the hostname,
-// else the Pod's name if asked for and no longer than a label, else the address with
-// dashes for dots and colons. A trailing dash, which no label may have, gets the 0 that
-// "::" stands for.
+// else the Pod's name if asked for and no longer than a label, else the address.
 func (n naming) label(e *model.Endpoint) string {
 	if e.Hostname != "" {
 		return e.Hostname
@@ -51,7 +49,13 @@ func (n naming) label(e *model.Endpoint) string {
 	if n.podNames && e.TargetPod != "" && len(e.TargetPod) <= 63 {
 		return e.TargetPod
 	}
-	addr := e.Addr.Unmap()
+	return dashed(e.Addr)
+}
+
+// dashed writes an address as a label. A trailing dash, which no label may have, gets
+// the 0 that "::" stands for.
+func dashed(addr netip.Addr) string {
+	addr = addr.Unmap()
 	if addr.Is4() {
 		return strings.ReplaceAll(addr.String(), ".", "-")
 	}

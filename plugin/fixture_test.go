@@ -44,7 +44,45 @@ func fixture(tx *state.Txn) {
 	tx.PutSlice(slice("prod", "db", named("db-0", endpoint("10.244.1.7")), endpoint("10.244.2.7"), notReady(named("db-2", endpoint("10.244.2.8")))))
 	tx.PutService(&model.Service{Key: key("prod", "down"), Headless: true, Ports: []model.ServicePort{http}})
 	tx.PutSlice(slice("prod", "down", notReady(named("down-0", endpoint("10.244.1.9")))))
+	fixtureDNS(tx)
+	fixtureAliases(tx)
+	fixturePods(tx)
 	tx.SetSynced()
+}
+
+// fixtureDNS is the Service of this server itself, and a headless one in two zones and
+// families.
+func fixtureDNS(tx *state.Txn) {
+	tx.PutNamespace(&model.Namespace{Name: "kube-system"})
+	tx.PutService(&model.Service{Key: key("kube-system", "kube-dns"), ClusterIPs: addrs("10.96.0.10"), Ports: []model.ServicePort{
+		{Name: "dns", Protocol: model.UDP, Port: 53}, {Name: "dns-tcp", Protocol: model.TCP, Port: 53}, {Protocol: model.TCP, Port: 9153},
+	}})
+	tx.PutSlice(slice("kube-system", "kube-dns", endpoint("10.244.1.2")))
+	tx.PutService(&model.Service{Key: key("prod", "peers"), Headless: true})
+	tx.PutSlice(slice("prod", "peers", zoned("eu-1", endpoint("10.244.1.8")), zoned("corp.example.com", endpoint("10.244.2.9"))))
+	six := slice("prod", "peers", zoned("eu-1", endpoint("fd00:10:244:1::8")), endpoint("fd00:10:244:2::"))
+	six.Name = "peers-6"
+	tx.PutSlice(six)
+}
+
+func fixtureAliases(tx *state.Txn) {
+	for name, target := range map[string]string{
+		"out": "www.example.org", "in": "web.default.svc.cluster.local", "lost": "none.default.svc.cluster.local",
+		"loop": "loop.prod.svc.cluster.local", "digits": "192.0.2.1", "twice": "in.prod.svc.cluster.local",
+	} {
+		tx.PutService(&model.Service{Key: key("prod", name), Type: model.ExternalName, ExternalName: target})
+	}
+}
+
+func fixturePods(tx *state.Txn) {
+	tx.PutPod(&model.Pod{Namespace: "default", Name: "web-0", Addresses: addrs("10.244.1.5", "fd00:10:244:1::5"), Labels: map[string]string{"app": "web"}})
+	tx.PutPod(&model.Pod{Namespace: "kube-system", Name: "agent", Addresses: addrs("172.30.0.11"), HostNetwork: true})
+	tx.PutPod(&model.Pod{Namespace: "prod", Name: "agent", Addresses: addrs("172.30.0.11"), HostNetwork: true})
+}
+
+func zoned(topology string, e model.Endpoint) model.Endpoint {
+	e.Zone = topology
+	return e
 }
 
 func key(namespace, name string) model.ServiceKey {

@@ -28,6 +28,8 @@ type Mooring struct {
 
 	config
 	source sourceConfig
+	// hostSearch is what autopath appends to the search path.
+	hostSearch []string
 	// turns counts answers that did not fit, to begin each elsewhere.
 	turns atomic.Uint32
 	// since is when the plugin was made, to say for how long it has not been synced.

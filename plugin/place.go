@@ -189,7 +189,7 @@ func (c *config) locateZonal(n *name, p place) place {
 // names below it.
 func (c *config) exists(p *place) bool {
 	switch p.kind {
-	case nowhere, podName, reverseName:
+	case nowhere, reverseName:
 		return false
 	case serviceName:
 		// A headless name exists while an endpoint is ready (specification 2.4.1).

@@ -63,7 +63,7 @@ func Parse(c *caddy.Controller) (*Mooring, error) {
 }
 
 func parseStanza(c *caddy.Controller) (*Mooring, error) {
-	m := &Mooring{Store: state.NewIndexedStore(), Upstream: upstream.New(), since: time.Now()}
+	m := &Mooring{Store: state.NewIndexedStore(), Upstream: upstream.New(), since: time.Now(), hostSearch: hostSearch()}
 	m.ttl, m.negativeTTL = defaultTTL, unsetTTL
 	m.source.startupTimeout = defaultStartupTimeout
 	if err := m.parseZones(c); err != nil {
