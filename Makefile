@@ -33,7 +33,7 @@ test-unit:
 # The packages that talk to the kernel, inside the kernel machine.
 test-kernel:
 	$(GO) test -count=1 ./test/vm
-	CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy/dataplane/...
+	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy/dataplane/...
 
 # The story and the control plane, as a newcomer sees them.
 test-system: build

@@ -55,6 +55,8 @@ func newHost(t *testing.T, name, v4, v6 string) *host {
 }
 
 func newLab(t *testing.T) *lab {
+	t.Helper()
+	needIPVS(t)
 	l := &lab{
 		t: t, lan: netns.New(t), have: plan.Plan{},
 		node:   newHost(t, "node", "172.30.0.11", "fd00:172:30::11"),

@@ -20,8 +20,9 @@ import (
 )
 
 // ready gives a data plane that has been set up in a namespace of its own.
-func ready(t *testing.T) *dataplane.Kernel {
+func ready(t testing.TB) *dataplane.Kernel {
 	t.Helper()
+	needIPVS(t)
 	netns.New(t).Enter()
 	kernel := open(t)
 	if err := kernel.Setup(t.Context()); err != nil {
@@ -30,7 +31,7 @@ func ready(t *testing.T) *dataplane.Kernel {
 	return kernel
 }
 
-func apply(t *testing.T, kernel *dataplane.Kernel, want plan.Plan) {
+func apply(t testing.TB, kernel *dataplane.Kernel, want plan.Plan) {
 	t.Helper()
 	have, err := kernel.Observe(t.Context())
 	if err != nil {
