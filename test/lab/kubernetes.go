@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -10,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
@@ -89,17 +91,18 @@ func (k *Kubernetes) Bind(ctx context.Context, pod *corev1.Pod, node string) err
 
 // PutStatus implements Pods.
 func (k *Kubernetes) PutStatus(ctx context.Context, pod *corev1.Pod, status corev1.PodStatus) error {
-	for {
-		present, err := k.client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		present.Status = status
-		_, err = k.client.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, present, metav1.UpdateOptions{})
-		if !apierrors.IsConflict(err) {
-			return err
-		}
+	patch, err := statusPatch(pod.UID, status)
+	if err != nil {
+		return err
 	}
+	_, err = k.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
+}
+
+// statusPatch replaces the status of the object with that UID, whatever version of it
+// is present; of another it is refused.
+func statusPatch(uid types.UID, status any) ([]byte, error) {
+	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid}, "status": status})
 }
 
 // Remove implements Pods.
@@ -152,8 +155,11 @@ func (k *Kubernetes) createNode(ctx context.Context, node *corev1.Node) error {
 	if err != nil {
 		return err
 	}
-	created.Status = node.Status
-	_, err = k.client.CoreV1().Nodes().UpdateStatus(ctx, created, metav1.UpdateOptions{})
+	patch, err := statusPatch(created.UID, node.Status)
+	if err != nil {
+		return err
+	}
+	_, err = k.client.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	return err
 }
 

@@ -149,7 +149,18 @@ func nameAndAddress(ctx context.Context, t *teller) error {
 		"for i in $(seq 9); do wget -qO- http://web; done | sort | uniq -c")
 	t.run(ctx, stranger, "in another namespace the short name means nothing", fails, "nslookup", "web")
 	t.run(ctx, stranger, "the name with the namespace works there", oneOf(pods), "wget", "-qO-", "http://web.default")
+	t.run(ctx, t.node(1), "these queries came through the proxy's virtual server", counted, "ipvsadm", "-Ln", "--stats", "-u", lab.DNSAddress.String()+":53")
 	return nil
+}
+
+// counted expects a virtual server with connections in ipvsadm's statistics.
+func counted(a answer) error {
+	for line := range strings.Lines(a.output) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "UDP" && f[2] != "0" {
+			return nil
+		}
+	}
+	return fmt.Errorf("exit status %d, and no connections counted", a.status)
 }
 
 func nodePort(ctx context.Context, t *teller) error {
