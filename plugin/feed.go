@@ -3,6 +3,7 @@ package mooring
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -24,12 +25,12 @@ type feed struct {
 	// patience is how long start waits for the first complete list.
 	patience time.Duration
 
-	cancel context.CancelFunc
-	done   chan struct{}
-}
+	// follow runs beside the source until its context ends.
+	follow func(ctx context.Context)
 
-func newFeed(source source, store *state.Store, patience time.Duration) *feed {
-	return &feed{source: source, store: store, patience: patience}
+	cancel  context.CancelFunc
+	done    chan struct{}
+	running sync.WaitGroup
 }
 
 // start runs the source and waits until all objects are listed, but no longer than
@@ -38,7 +39,8 @@ func newFeed(source source, store *state.Store, patience time.Duration) *feed {
 func (f *feed) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel, f.done = cancel, make(chan struct{})
-	go f.run(ctx)
+	f.running.Go(func() { f.run(ctx) })
+	f.running.Go(func() { f.follow(ctx) })
 	if !f.waitSynced() {
 		log.Warningf("serving before all objects are listed: %s passed", f.patience)
 	}
@@ -69,13 +71,13 @@ func (f *feed) waitSynced() bool {
 	}
 }
 
-// stop ends the source and returns when it has ended. Stopping a feed that was never
+// stop ends what start began and returns when all of it has ended. Stopping a feed that was never
 // started does nothing.
 func (f *feed) stop() error {
 	if f.cancel == nil {
 		return nil
 	}
 	f.cancel()
-	<-f.done
+	f.running.Wait()
 	return nil
 }

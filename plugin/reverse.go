@@ -2,6 +2,7 @@ package mooring
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -110,7 +111,7 @@ func (c *config) pointerTargets(snap *state.Snapshot, addr netip.Addr) (targets 
 		return nil
 	}
 	for _, key := range use.Services {
-		if service := c.pointedTo(snap, key); service != nil && hasClusterIP(service.Service, addr) {
+		if service := c.pointedTo(snap, key); service != nil && hasAddr(service.Service.ClusterIPs, addr) {
 			return []string{below(serviceLabels(key), c.naming.primary)}
 		}
 	}
@@ -145,13 +146,8 @@ func (c *config) labelAt(service *state.Service, addr netip.Addr) (label string)
 	return label
 }
 
-func hasClusterIP(service *model.Service, addr netip.Addr) bool {
-	for _, ip := range service.ClusterIPs {
-		if ip.Unmap() == addr {
-			return true
-		}
-	}
-	return false
+func hasAddr(list []netip.Addr, addr netip.Addr) bool {
+	return slices.ContainsFunc(list, func(a netip.Addr) bool { return a.Unmap() == addr })
 }
 
 // pointerAnswer is the answer at a reverse name: it exists while an address has a name.

@@ -29,17 +29,14 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	feed := newFeed(source, m.Store, m.source.startupTimeout)
+	feed := &feed{source: source, store: m.Store, patience: m.source.startupTimeout, follow: m.watchSnapshots}
 	c.OnStartup(func() error {
 		m.localAddrs = boundAddrs(dnsserver.GetConfig(c).ListenHosts)
 		feed.start()
 		return nil
 	})
 	c.OnShutdown(feed.stop)
-	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
-		m.Next = next
-		return m
-	})
+	addToChain(dnsserver.GetConfig(c), m)
 	return nil
 }
 
