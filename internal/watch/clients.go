@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -62,6 +63,9 @@ func newClients(config *KubernetesConfig) (*clients, error) {
 	if server.AcceptContentTypes == "" {
 		server.AcceptContentTypes = server.ContentType + ",application/json"
 	}
+	if config.MaxInflight > 0 {
+		server.Wrap(limitInflight(config.MaxInflight))
+	}
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -87,6 +91,28 @@ func newClients(config *KubernetesConfig) (*clients, error) {
 	}
 	return c, nil
 }
+
+// limitInflight lets n requests at a time wait for the head of their answer. A watch
+// counts until it has been accepted only.
+func limitInflight(n int) func(http.RoundTripper) http.RoundTripper {
+	slots := make(chan struct{}, n)
+	return func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+				return next.RoundTrip(r)
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // restConfig finds the server and tells where its address came from.
 func restConfig(config *KubernetesConfig) (server *rest.Config, hint string, err error) {

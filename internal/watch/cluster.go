@@ -185,15 +185,17 @@ func (c *cluster) addSlice(d *document, in *discoveryv1.EndpointSlice) error {
 	return nil
 }
 
+// addPod keeps every Pod to look for endpoints: in a cluster the slices would have the
+// labels of the Service, not those of the Pod.
 func (c *cluster) addPod(d *document, in *corev1.Pod) error {
-	if !c.selection.labels.Matches(labels.Set(in.Labels)) {
-		return nil
-	}
 	out := c.converter.pod(in)
 	if err := c.problems(d); err != nil || out == nil {
 		return err
 	}
-	c.pods, c.modelPods = append(c.pods, in), append(c.modelPods, out)
+	c.pods = append(c.pods, in)
+	if c.selection.labels.Matches(labels.Set(in.Labels)) {
+		c.modelPods = append(c.modelPods, out)
+	}
 	return nil
 }
 

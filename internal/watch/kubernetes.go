@@ -38,6 +38,9 @@ type KubernetesConfig struct {
 	// QPS and Burst limit requests; 0 means client-go's defaults (5 and 10).
 	QPS   float32
 	Burst int
+	// MaxInflight limits how many requests wait for their answer to begin; 0 means no
+	// limit.
+	MaxInflight int
 	// UserAgent is what the server's audit log shows; empty means client-go's default.
 	UserAgent string
 
@@ -129,7 +132,7 @@ func checkSelectors(k *kind) error {
 
 // Run watches until ctx ends: one goroutine a kind, each with its own retries.
 func (k *Kubernetes) Run(ctx context.Context, store *state.Store) error {
-	ctx = klog.NewContext(ctx, logr.FromSlogHandler(k.logger.With("component", "client-go").Handler()))
+	ctx = klog.NewContext(ctx, logr.FromSlogHandler(quiet{k.logger.With("component", "client-go").Handler()}))
 	missing := newChecklist(len(k.kinds))
 	var running sync.WaitGroup
 	for _, kind := range k.kinds {

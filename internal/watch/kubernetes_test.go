@@ -2,8 +2,11 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -311,5 +314,33 @@ contexts: [{name: a, context: {cluster: c}}, {name: b, context: {cluster: none}}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestInflightLimit(t *testing.T) {
+	release, entered := make(chan struct{}), make(chan struct{}, 3)
+	limited := limitInflight(2)(roundTrip(func(*http.Request) (*http.Response, error) {
+		entered <- struct{}{}
+		<-release
+		return nil, errors.New("answered")
+	}))
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	answers := make(chan error, 3)
+	for range 3 {
+		go func() { _, err := limited.RoundTrip(request); answers <- err }()
+	}
+	<-entered
+	<-entered
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := limited.RoundTrip(request.WithContext(gone)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a third request got past the limit: %v", err)
+	}
+	if len(entered) != 0 {
+		t.Error("three requests at once")
+	}
+	close(release)
+	for range 3 {
+		<-answers
 	}
 }

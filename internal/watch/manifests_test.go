@@ -500,6 +500,31 @@ func TestManifestsFollowTheDirectory(t *testing.T) {
 	r.untilServices("default/json")
 }
 
+func TestManifestsFollowALinkedDirectory(t *testing.T) {
+	parent := t.TempDir()
+	for _, name := range []string{"web", "api"} {
+		if err := os.Mkdir(filepath.Join(parent, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(parent, name, "s.yaml"), renamed(name))
+	}
+	link := func(to string) {
+		if err := os.Symlink(to, filepath.Join(parent, "tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(parent, "tmp"), filepath.Join(parent, "current")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("web")
+	r := runManifests(t, filepath.Join(parent, "current"))
+	r.untilServices("shop/web")
+	link("api")
+	r.untilServices("shop/api")
+	write(t, filepath.Join(parent, "api", "s.yaml"), renamed("new"))
+	r.untilServices("shop/new")
+}
+
 func TestManifestsFollowAConfigMapVolume(t *testing.T) {
 	dir := t.TempDir()
 	publish := func(generation, content string) {
