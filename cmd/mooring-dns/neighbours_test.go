@@ -1,0 +1,326 @@
+package main
+
+import (
+	"crypto"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+)
+
+// neighbour is a Corefile in which mooring works together with other plugins, and what
+// comes of one question.
+type neighbour struct {
+	situation, corefile string
+	ask                 string
+	want                string
+}
+
+// $MOORING stands for the beginning of a stanza with the test's manifests.
+var neighbours = []neighbour{
+	{
+		"alone", `cluster.local:0 { $MOORING } }`,
+		"web.default.svc.cluster.local. A", "NOERROR aa\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
+	},
+	{
+		"cache does not keep our answers", `cluster.local:0 { cache 30
+			$MOORING ttl 30
+			} }`,
+		"web.default.svc.cluster.local. A", "NOERROR aa\nweb.default.svc.cluster.local. 30 IN A 10.96.0.20",
+	},
+	{
+		"loadbalance", `cluster.local:0 { loadbalance
+			$MOORING } }`,
+		"db.default.svc.cluster.local. A", "NOERROR aa\ndb.default.svc.cluster.local. 5 IN A 10.244.1.5",
+	},
+	{
+		"rewrite before us", `.:0 { rewrite name suffix .corp.test .svc.cluster.local answer auto
+			bind 127.0.0.1
+			mooring cluster.local {
+			manifests $MANIFESTS
+			} }`,
+		"web.default.corp.test. A", "NOERROR aa\nweb.default.corp.test. 5 IN A 10.96.0.20",
+	},
+	{
+		"acl before us", `cluster.local:0 { acl {
+			block type A
+			}
+			$MOORING } }`,
+		"web.default.svc.cluster.local. A", "REFUSED",
+	},
+	{
+		"template before us", `cluster.local:0 { template IN AAAA {
+			rcode NXDOMAIN
+			}
+			$MOORING } }`,
+		"web.default.svc.cluster.local. AAAA", "NXDOMAIN aa",
+	},
+	{
+		"hosts before us", `cluster.local:0 { hosts {
+			192.0.2.7 web.default.svc.cluster.local
+			fallthrough
+			}
+			$MOORING } }`,
+		"web.default.svc.cluster.local. A", "NOERROR aa\nweb.default.svc.cluster.local. 3600 IN A 192.0.2.7",
+	},
+	{
+		"hosts falls through to us", `cluster.local:0 { hosts {
+			192.0.2.7 other.default.svc.cluster.local
+			fallthrough
+			}
+			$MOORING } }`,
+		"web.default.svc.cluster.local. A", "NOERROR aa\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
+	},
+	{
+		"we fall through to file", `cluster.local:0 { $MOORING fallthrough
+			}
+			file $ZONEFILE }`,
+		"extra.cluster.local. A", "NOERROR aa\nextra.cluster.local. 60 IN A 192.0.2.9",
+	},
+	{
+		"minimal keeps what was asked for", `cluster.local:0 { minimal
+			$MOORING } }`,
+		"_http._tcp.web.default.svc.cluster.local. SRV",
+		"NOERROR aa\n_http._tcp.web.default.svc.cluster.local. 5 IN SRV 0 100 80 web.default.svc.cluster.local.",
+	},
+	{
+		"header changes our flags", `cluster.local:0 { header {
+			response clear aa
+			}
+			$MOORING } }`,
+		"web.default.svc.cluster.local. A", "NOERROR\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
+	},
+	{
+		"autopath @mooring", `cluster.local:0 example.org:0 { autopath @mooring
+			$MOORING pods verified
+			} }`,
+		"web.default.default.svc.cluster.local. A",
+		"NOERROR aa\nweb.default.default.svc.cluster.local. 5 IN CNAME web.default.svc.cluster.local.\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
+	},
+	{
+		"autopath @kubernetes", `cluster.local:0 { autopath @kubernetes
+			$MOORING pods verified
+			} }`,
+		"web.default.default.svc.cluster.local. A",
+		"NOERROR aa\nweb.default.default.svc.cluster.local. 5 IN CNAME web.default.svc.cluster.local.\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
+	},
+	{
+		"k8s_external", `cluster.local:0 example.net:0 { k8s_external example.net
+			$MOORING } }`,
+		"web.default.example.net. A", "NOERROR aa\nweb.default.example.net. 5 IN A 198.51.100.20",
+	},
+	{
+		"k8s_external SRV", `cluster.local:0 example.net:0 { k8s_external example.net
+			$MOORING } }`,
+		"_http._tcp.web.default.example.net. SRV",
+		"NOERROR aa\n_http._tcp.web.default.example.net. 5 IN SRV 0 100 80 web.default.example.net.\nadditional: web.default.example.net. 5 IN A 198.51.100.20",
+	},
+	{
+		"k8s_external PTR", `cluster.local:0 example.net:0 in-addr.arpa:0 { k8s_external example.net in-addr.arpa
+			$MOORING } }`,
+		"20.100.51.198.in-addr.arpa. PTR", "NOERROR aa\n20.100.51.198.in-addr.arpa. 5 IN PTR web.default.example.net.",
+	},
+	{
+		"ExternalName through another server block", `cluster.local:0 { $MOORING } }
+			example.org:0 { bind 127.0.0.1
+			hosts {
+			192.0.2.80 www.example.org
+			} }`,
+		"outside.default.svc.cluster.local. A",
+		"NOERROR aa\noutside.default.svc.cluster.local. 5 IN CNAME www.example.org.\nwww.example.org. 3600 IN A 192.0.2.80",
+	},
+	{
+		"ExternalName through the same block", `.:0 { bind 127.0.0.1
+			hosts {
+			192.0.2.80 www.example.org
+			fallthrough
+			}
+			mooring cluster.local {
+			manifests $MANIFESTS
+			} }`,
+		"outside.default.svc.cluster.local. A",
+		"NOERROR aa\noutside.default.svc.cluster.local. 5 IN CNAME www.example.org.\nwww.example.org. 3600 IN A 192.0.2.80",
+	},
+	{
+		"chaos class is not ours", `.:0 { chaos v1
+			$MOORING } }`,
+		"version.bind. CH TXT", "NOERROR\nversion.bind. 0 CH TXT \"v1\"",
+	},
+}
+
+func TestNeighbours(t *testing.T) {
+	for _, test := range neighbours {
+		t.Run(test.situation, func(t *testing.T) {
+			s := start(t, filled(t, test.corefile))
+			name, typ, _ := strings.Cut(test.ask, " ")
+			q := new(dns.Msg)
+			q.SetQuestion(name, dns.StringToType[strings.TrimPrefix(typ, "CH ")])
+			if strings.HasPrefix(typ, "CH ") {
+				q.Question[0].Qclass = dns.ClassCHAOS
+			}
+			if diff := cmp.Diff(test.want, text(send(t, s, q))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// filled puts paths into a Corefile.
+func filled(t *testing.T, corefile string) string {
+	t.Helper()
+	dir, err := filepath.Abs("testdata/neighbours")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zoneFile := filepath.Join(t.TempDir(), "zone")
+	zone := "$ORIGIN cluster.local.\n@ 60 IN SOA ns admin 1 2 3 4 5\n@ 60 IN NS ns\nextra 60 IN A 192.0.2.9\n"
+	if err := os.WriteFile(zoneFile, []byte(zone), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	corefile = strings.NewReplacer("{ ", "{\n", " }", "\n}").Replace(corefile) // as the syntax wants it
+	return strings.NewReplacer("$MOORING", "bind 127.0.0.1\nmooring {\nmanifests "+dir+"\n", "$MANIFESTS", dir,
+		"$ZONEFILE", zoneFile).Replace(corefile)
+}
+
+func send(t *testing.T, s *server, q *dns.Msg) *dns.Msg {
+	t.Helper()
+	client := &dns.Client{}
+	reply, _, err := client.Exchange(q, s.udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply
+}
+
+// text writes a reply without its authority section.
+func text(m *dns.Msg) string {
+	out := dns.RcodeToString[m.Rcode]
+	if m.Authoritative {
+		out += " aa"
+	}
+	for _, rr := range m.Answer {
+		out += "\n" + strings.ReplaceAll(rr.String(), "\t", " ")
+	}
+	for _, rr := range m.Extra {
+		if _, opt := rr.(*dns.OPT); !opt {
+			out += "\nadditional: " + strings.ReplaceAll(rr.String(), "\t", " ")
+		}
+	}
+	return out
+}
+
+func TestDNSSECSignsOurAnswers(t *testing.T) {
+	key := &dns.DNSKEY{
+		Hdr:   dns.RR_Header{Name: "cluster.local.", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+		Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
+	}
+	private, err := key.Generate(256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Join(t.TempDir(), "Kcluster.local")
+	write(t, base+".key", key.String()+"\n")
+	write(t, base+".private", key.PrivateKeyString(private.(crypto.PrivateKey)))
+	s := start(t, filled(t, "cluster.local:0 { dnssec {\nkey file "+base+"\n}\n$MOORING } }"))
+	q := new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA)
+	q.SetEdns0(4096, true)
+	reply := send(t, s, q)
+	for _, rr := range reply.Answer {
+		if sig, is := rr.(*dns.RRSIG); is {
+			if err := sig.Verify(key, reply.Answer[:1]); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Errorf("no signature in\n%s", reply)
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTransferIsWhatQueriesGet(t *testing.T) {
+	s := start(t, filled(t, "cluster.local:0 { transfer {\nto *\n}\n$MOORING } }"))
+	got := transfer(t, s, new(dns.Msg).SetAxfr("cluster.local."))
+	want := map[string]string{
+		"web.default.svc.cluster.local. A":              "10.96.0.20",
+		"web.default.svc.cluster.local. SRV":            "0 100 80 web.default.svc.cluster.local.",
+		"_http._tcp.web.default.svc.cluster.local. SRV": "0 100 80 web.default.svc.cluster.local.",
+		"10-244-1-5.web.default.svc.cluster.local. A":   "10.244.1.5",
+		"10-244-1-5.web.default.svc.cluster.local. SRV": "0 100 80 10-244-1-5.web.default.svc.cluster.local.",
+		"db.default.svc.cluster.local. A":               "10.244.1.5",
+		"db.default.svc.cluster.local. SRV":             "0 100 5432 10-244-1-5.db.default.svc.cluster.local.",
+		"_sql._tcp.db.default.svc.cluster.local. SRV":   "0 100 5432 10-244-1-5.db.default.svc.cluster.local.",
+		"10-244-1-5.db.default.svc.cluster.local. A":    "10.244.1.5",
+		"10-244-1-5.db.default.svc.cluster.local. SRV":  "0 100 5432 10-244-1-5.db.default.svc.cluster.local.",
+		"outside.default.svc.cluster.local. CNAME":      "www.example.org.",
+		"dns-version.cluster.local. TXT":                `"1.1.0"`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// transfer gives what a transfer sends, without the SOA record; its count must be two.
+func transfer(t *testing.T, s *server, q *dns.Msg) map[string]string {
+	t.Helper()
+	envelopes, err := new(dns.Transfer).In(q, s.tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, soa := make(map[string]string), 0
+	for envelope := range envelopes {
+		if envelope.Error != nil {
+			t.Fatal(envelope.Error)
+		}
+		for _, rr := range envelope.RR {
+			if rr.Header().Rrtype == dns.TypeSOA {
+				soa++
+				continue
+			}
+			h := rr.Header()
+			got[h.Name+" "+dns.TypeToString[h.Rrtype]] = strings.TrimPrefix(rr.String(), h.String())
+		}
+	}
+	if soa != 2 {
+		t.Errorf("%d SOA records, want 2", soa)
+	}
+	return got
+}
+
+func TestReadyFollowsTheSync(t *testing.T) {
+	port := freePort(t)
+	start(t, filled(t, "cluster.local:0 { ready 127.0.0.1:"+port+"\n$MOORING } }"))
+	response, err := http.Get("http://127.0.0.1:" + port + "/ready")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("status %s", response.Status)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
