@@ -34,6 +34,9 @@ func canonical(m *dns.Msg) answer {
 		answer: section(m.Answer), authority: section(m.Ns), extra: section(m.Extra),
 		misplaced: misplaced(m.Answer), truncated: m.Truncated,
 	}
+	if m == noReply {
+		a.rcode = "no reply"
+	}
 	for _, q := range m.Question {
 		a.question += q.String()
 	}

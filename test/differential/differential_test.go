@@ -2,7 +2,6 @@ package differential
 
 import (
 	"flag"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -103,17 +102,13 @@ func (c *tally) compareCluster(t *testing.T, w *world, seed uint64) {
 		if err := w.show(objects); err != nil { // a report may have left other objects
 			t.Fatal(err)
 		}
-		exists, err := p.existing(list)
-		if err != nil {
-			t.Fatal(err)
-		}
 		for range *queriesFlag {
-			c.compareOne(t, w, p, g.query(list), exists, seed)
+			c.compareOne(t, w, p, g.query(list), seed)
 		}
 	}
 }
 
-func (c *tally) compareOne(t *testing.T, w *world, p *pair, q query, exists names, seed uint64) {
+func (c *tally) compareOne(t *testing.T, w *world, p *pair, q query, seed uint64) {
 	c.queries++
 	d, err := w.compare(p, q)
 	if err != nil {
@@ -123,7 +118,6 @@ func (c *tally) compareOne(t *testing.T, w *world, p *pair, q query, exists name
 	if d == nil {
 		return
 	}
-	d.exists = exists
 	if e := allowed(d); e != nil {
 		c.allowed[e.code]++
 		return
@@ -142,10 +136,4 @@ func (c *tally) compareOne(t *testing.T, w *world, p *pair, q query, exists name
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// report shows a difference and what is needed to see it again.
-func (d *difference) report() string {
-	return fmt.Sprintf("unexplained difference (%s)\nquery: %s\nstock: %sours:  %sobjects:\n%sCorefile:\n%s",
-		d.signature(), d.query, d.stock, d.ours, d.objects, d.pair.ours.corefile)
 }

@@ -1,9 +1,11 @@
 package differential
 
 import (
-	"fmt"
 	"slices"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/miekg/dns"
 )
@@ -22,11 +24,68 @@ type exception struct {
 // exceptions are all differences that are allowed. The first that holds counts.
 var exceptions = []exception{
 	{
-		code:    "D1",
-		decides: "RFC 8020 section 2: a name that has names below it exists, though it has no records (NODATA)",
+		code:    "D1 empty non-terminal",
+		decides: "RFC 8020 section 2: a name that has names below it exists, though it has no records",
+		holds:   func(d *difference) bool { return d.negative("NXDOMAIN", "NOERROR") && d.hasBelow() },
+	},
+	{
+		code:    "D2 SOA of a name that does not exist",
+		decides: "RFC 2308 section 2: whether a name exists does not depend on the type asked for",
 		holds: func(d *difference) bool {
-			return d.rcodes("NXDOMAIN", "NOERROR") && len(d.ours.answer) == 0 && d.hasBelow()
+			return d.query.qtype == dns.TypeSOA && d.stock.empty("NOERROR") && d.agrees(dns.TypeHINFO, d.query.name)
 		},
+	},
+	{
+		code:    "D3 name of another type",
+		decides: "RFC 2308 section 2.2: a name that has records, but not of the type asked for, is NODATA",
+		holds:   func(d *difference) bool { return d.negative("NXDOMAIN", "NOERROR") && d.hasOtherType() },
+	},
+	{
+		code:    "D4 letter case",
+		decides: "RFC 4343 section 3: names compare without regard to case",
+		holds: func(d *difference) bool {
+			lower := strings.ToLower(d.query.name)
+			return lower != d.query.name && d.agrees(d.query.qtype, lower)
+		},
+	},
+	{
+		code:    "D5 address at the name of an SRV record",
+		decides: "DNS specification 2.3.1: A and AAAA records are those of the Service's name; _port._proto has SRV records",
+		holds: func(d *difference) bool {
+			return d.stock.only("A", "AAAA") && d.ours.empty("NOERROR") && d.isPortName()
+		},
+	},
+	{
+		code:    "D6 port and protocol without underscores",
+		decides: "RFC 2782, The format of the SRV RR: an underscore is prepended to the service and protocol identifiers",
+		holds: func(d *difference) bool {
+			return d.stock.rcode == "NOERROR" && d.ours.rcode != "NOERROR" && d.isPortNameWithout()
+		},
+	},
+	{
+		code:    "D7 labels before the name of a pod",
+		decides: "RFC 8020 section 2, DNS specification 2.3: no name below that of a pod is specified",
+		holds: func(d *difference) bool {
+			labels := d.labels()
+			return d.stock.rcode == "NOERROR" && d.ours.rcode != "NOERROR" && len(labels) > 3 && labels[len(labels)-1] == "pod"
+		},
+	},
+	{
+		code:    "D8 alias for every type",
+		decides: "RFC 1034 section 3.6.2: a name with a CNAME record answers queries of any type with it",
+		holds: func(d *difference) bool {
+			return d.ours.startsWithAlias() && d.stock.empty(d.stock.rcode) && !d.isAddress()
+		},
+	},
+	{
+		code:    "D9 alias whose target has no address",
+		decides: "RFC 2308 section 2.1 and 2.2: the CNAME is in the answer, the response code is that of its target",
+		holds:   func(d *difference) bool { return d.ours.startsWithAlias() && d.isAddress() },
+	},
+	{
+		code:    "D10 slice of address type FQDN",
+		decides: "DNS specification 2.4.1: a headless Service has A and AAAA records; RFC 2181 section 10.1: one CNAME at a name",
+		holds:   func(d *difference) bool { return d.anySlice(isFQDN) },
 	},
 }
 
@@ -40,56 +99,129 @@ func allowed(d *difference) *exception {
 	return nil
 }
 
-// rcodes tells whether the answers have these response codes.
-func (d *difference) rcodes(stock, ours string) bool {
-	return d.stock.rcode == stock && d.ours.rcode == ours
+// negative tells whether both answers are empty and have these response codes.
+func (d *difference) negative(stock, ours string) bool {
+	return d.stock.empty(stock) && d.ours.empty(ours)
 }
 
-// hasBelow tells whether a name that exists is below the one asked for.
+// empty tells whether an answer has a response code and no records.
+func (a answer) empty(rcode string) bool { return a.rcode == rcode && len(a.answer) == 0 }
+
+// only tells whether an answer has records, all of these types.
+func (a answer) only(types ...string) bool {
+	for _, record := range a.answer {
+		if !slices.Contains(types, strings.Fields(record)[3]) {
+			return false
+		}
+	}
+	return len(a.answer) > 0
+}
+
+// startsWithAlias tells whether the name asked for is an alias.
+func (a answer) startsWithAlias() bool {
+	asked, _, _ := strings.Cut(strings.TrimPrefix(a.question, ";"), "\t")
+	return slices.ContainsFunc(a.answer, func(record string) bool {
+		fields := strings.Fields(record)
+		return fields[0] == asked && fields[3] == "CNAME"
+	})
+}
+
+// isAddress tells whether an address is asked for.
+func (d *difference) isAddress() bool {
+	return d.query.qtype == dns.TypeA || d.query.qtype == dns.TypeAAAA
+}
+
+// labels are those left of the zone, in lower case.
+func (d *difference) labels() []string {
+	name := strings.ToLower(d.query.name)
+	best := ""
+	for _, zone := range d.pair.stanza.zones {
+		if dns.IsSubDomain(dns.Fqdn(zone), name) && len(zone) > len(best) {
+			best = zone
+		}
+	}
+	return dns.SplitDomainName(strings.TrimSuffix(name, dns.Fqdn(best)))
+}
+
+// isPortName tells whether the name is _port._protocol below a Service.
+func (d *difference) isPortName() bool {
+	l := d.labels()
+	return len(l) == 5 && l[4] == "svc" && strings.HasPrefix(l[0], "_") && strings.HasPrefix(l[1], "_")
+}
+
+// isPortNameWithout tells whether it would be isPortName with more underscores.
+func (d *difference) isPortNameWithout() bool {
+	l := d.labels()
+	return len(l) == 5 && l[4] == "svc" && (len(l[0]) < 2 || len(l[1]) < 2 || l[0][0] != '_' || l[1][0] != '_')
+}
+
+// agrees tells whether ours is what the stock plugin answers to another question.
+func (d *difference) agrees(qtype uint16, name string) bool {
+	other := d.query
+	other.qtype, other.name = qtype, name
+	m, err := d.pair.askStock(other)
+	if err != nil {
+		return false
+	}
+	stock := canonical(m)
+	stock.question = d.ours.question
+	return len(differ(stock.lower(), d.ours.lower(), stock.lower())) == 0
+}
+
+// lower gives an answer in lower case.
+func (a answer) lower() answer {
+	for _, records := range []*[]string{&a.answer, &a.authority, &a.extra} {
+		*records = strings.Split(strings.ToLower(strings.Join(*records, "\n")), "\n")
+		slices.Sort(*records)
+	}
+	return a
+}
+
+// hasOtherType tells whether the stock plugin has records of another type at the name.
+func (d *difference) hasOtherType() bool { return d.pair.exists(strings.ToLower(d.query.name)) }
+
+// hasBelow tells whether the stock plugin has records at a name below the one asked for.
 func (d *difference) hasBelow() bool {
 	suffix := "." + strings.ToLower(d.query.name)
-	for name := range d.exists {
-		if strings.HasSuffix(name, suffix) {
+	for _, name := range derive(d.objects) {
+		if strings.HasSuffix(name, suffix) && d.pair.exists(name) {
 			return true
 		}
 	}
 	return false
 }
 
-// existing asks the stock plugin which names have records.
-func (p *pair) existing(candidates []string) (names, error) {
-	found := make(names)
-	for _, name := range candidates {
-		for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypePTR, dns.TypeTXT} {
-			m, err := p.stock.ask(query{name: name, qtype: qtype, tcp: true})
-			if err != nil {
-				return nil, fmt.Errorf("%s: stock plugin: %w", p, err)
-			}
-			if m.Authoritative && m.Rcode == dns.RcodeSuccess {
-				found[name] = struct{}{}
-				break
-			}
+// exists tells whether the stock plugin has records at a name.
+func (p *pair) exists(name string) bool {
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR, dns.TypeTXT} {
+		m, err := p.askStock(query{name: name, qtype: qtype, tcp: true})
+		if err == nil && m.Authoritative && m.Rcode == dns.RcodeSuccess {
+			return true
 		}
 	}
-	return found, nil
+	return false
 }
 
-// signature is what differences of one cause have in common.
-func (d *difference) signature() string {
-	return fmt.Sprintf("%s: %s, compat %t: stock %s, ours %s", dns.TypeToString[d.query.qtype], strings.Join(d.parts, "+"), d.pair.compat, d.stock.kind(), d.ours.kind())
-}
-
-// kind names the class of an answer.
-func (a answer) kind() string {
-	var kinds []string
-	for _, record := range a.answer {
-		kind := strings.Fields(record)[3]
-		if !slices.Contains(kinds, kind) {
-			kinds = append(kinds, kind)
+// anySlice tells whether there is a slice, of a Service that has to do with the query,
+// of which something is true.
+func (d *difference) anySlice(is func(*discoveryv1.EndpointSlice) bool) (found bool) {
+	labels := d.labels()
+	each(d.objects, func(s *discoveryv1.EndpointSlice) {
+		if slices.Contains(labels, s.Namespace) && slices.Contains(labels, s.Labels[discoveryv1.LabelServiceName]) {
+			found = found || is(s)
 		}
+	})
+	return found
+}
+
+func isFQDN(s *discoveryv1.EndpointSlice) bool { return s.AddressType == discoveryv1.AddressTypeFQDN }
+
+// service gives the Service that a name is or is below of, nil if there is none.
+func (d *difference) service() *corev1.Service {
+	l := d.labels()
+	if len(l) < 3 {
+		return nil
 	}
-	if len(kinds) == 0 && a.rcode == "NOERROR" {
-		return "NODATA"
-	}
-	return strings.Join(append([]string{a.rcode}, kinds...), " ")
+	s, _ := d.objects[objectKey{"services", l[len(l)-2], l[len(l)-3]}].(*corev1.Service)
+	return s
 }

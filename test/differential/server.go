@@ -2,6 +2,7 @@ package differential
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -82,14 +83,20 @@ func startServer(directive string, s stanza, properties ...string) (*server, err
 
 func (s *server) stop() error { return s.instance.Stop() }
 
+// errNoReply is given for a reply that cannot be packed: the client never gets one.
+var errNoReply = errors.New("no reply sent")
+
 // ask has the server answer a query in process, and unpacks what it would have sent.
 func (s *server) ask(q query) (*dns.Msg, error) {
 	ctx := context.WithValue(context.Background(), dnsserver.Key{}, s.chain)
 	ctx = context.WithValue(ctx, dnsserver.LoopKey{}, 0)
 	w := &wire{tcp: q.tcp}
 	s.chain.ServeDNS(ctx, w, q.message())
-	if w.err != nil || w.sent == nil {
-		return nil, fmt.Errorf("no reply sent: %w", w.err)
+	switch {
+	case w.sent == nil:
+		return nil, fmt.Errorf("%w: %w", errNoReply, w.err)
+	case w.err != nil:
+		return nil, w.err
 	}
 	if limit := q.limit(); len(w.sent) > limit {
 		return nil, fmt.Errorf("reply has %d octets, the client takes %d", len(w.sent), limit)

@@ -25,14 +25,11 @@ func (w *world) shrink(d *difference) (*difference, error) {
 // tryObjects compares again with other objects; nil if the difference is gone or is one
 // that is allowed.
 func (w *world) tryObjects(d *difference, c cluster) (*difference, error) {
-	if err := w.show(c); err != nil {
+	if err := w.show(c, d.pair.stock, d.pair.ours); err != nil {
 		return nil, err
 	}
 	again, err := w.compare(d.pair, d.query)
-	if err != nil || again == nil || again.signature() != d.signature() {
-		return nil, err
-	}
-	if again.exists, err = d.pair.existing(derive(c)); err != nil || allowed(again) != nil {
+	if err != nil || again == nil || again.signature() != d.signature() || allowed(again) != nil {
 		return nil, err
 	}
 	return again, nil

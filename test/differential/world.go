@@ -91,12 +91,15 @@ func (w *world) publish(c cluster) error {
 	return w.api.replace(with)
 }
 
-// show publishes objects and waits until all servers have them.
-func (w *world) show(c cluster) error {
+// show publishes objects and waits until the servers have them, all if none is named.
+func (w *world) show(c cluster, servers ...*server) error {
 	if err := w.publish(c); err != nil {
 		return err
 	}
-	for _, s := range w.servers {
+	if len(servers) == 0 {
+		servers = w.servers
+	}
+	for _, s := range servers {
 		if err := s.await(w.step); err != nil {
 			return err
 		}
@@ -110,21 +113,19 @@ type difference struct {
 	query       query
 	stock, ours answer
 	// parts are where the answers differ.
-	parts []string
-	// exists are the names that the stock plugin has records of.
-	exists  names
+	parts   []string
 	objects cluster
 }
 
 // compare asks both plugins of a pair; nil if they agree.
 func (w *world) compare(p *pair, q query) (*difference, error) {
-	stock, err := p.stock.ask(q)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s: stock plugin: %w", p, q, err)
-	}
 	ours, err := p.ours.ask(q)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", p, q, err)
+	}
+	stock, err := p.askStock(q)
+	if err != nil {
+		return nil, err
 	}
 	d := &difference{pair: p, query: q, stock: canonical(stock), ours: canonical(ours), objects: w.now}
 	if whole, err := p.whole(q, stock, ours); err != nil {
@@ -142,9 +143,24 @@ func (p *pair) whole(q query, stock, ours *dns.Msg) (answer, error) {
 		return canonical(stock), nil
 	}
 	q.tcp = true
-	m, err := p.stock.ask(q)
+	m, err := p.askStock(q)
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %s: stock plugin: %w", p, q, err)
+		return answer{}, err
 	}
 	return canonical(m), nil
 }
+
+// askStock asks the stock plugin. If it sends nothing, the reply is noReply.
+func (p *pair) askStock(q query) (*dns.Msg, error) {
+	m, err := p.stock.ask(q)
+	if errors.Is(err, errNoReply) {
+		return noReply, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: stock plugin: %w", p, q, err)
+	}
+	return m, nil
+}
+
+// noReply stands for a reply that never comes; its response code is none of DNS.
+var noReply = &dns.Msg{MsgHdr: dns.MsgHdr{Rcode: -1}}
