@@ -45,10 +45,10 @@ var (
 // methods may be called from any goroutine, and are done one after the other.
 type Kernel struct {
 	options Options
-	nft     *nft.Table
 	divert  route.Divert
 
 	mu   sync.Mutex
+	nft  *nft.Table
 	ipvs *ipvs.Table
 }
 
@@ -59,7 +59,6 @@ func Open(options Options) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
 	if err := checkRelease(); err != nil {
 		return nil, err
 	}
@@ -67,29 +66,35 @@ func Open(options Options) (*Kernel, error) {
 	k.nft = nft.New(nft.Config{
 		Mark: options.DivertMark, MasqueradeAll: options.MasqueradeAll, RandomFully: options.RandomFully,
 	}, callTimeout)
-	if err := k.nft.Probe(ctx); err != nil {
-		return nil, classify(err, ErrNoNftables)
-	}
-	if err := ipvs.Available(ctx); err != nil {
-		return nil, err
-	}
-	k.ipvs, err = ipvs.Open(callTimeout, options.Logger)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := k.ipvs.VirtualServers(ctx); err != nil {
-		k.Close()
-		return nil, classify(err, ErrUnavailable)
+	if err := k.open(context.Background()); err != nil {
+		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
+}
+
+func (k *Kernel) open(ctx context.Context) error {
+	if err := k.nft.Probe(ctx); err != nil {
+		return classify(err, ErrNoNftables)
+	}
+	if err := ipvs.Available(ctx); err != nil {
+		return err
+	}
+	var err error
+	if k.ipvs, err = ipvs.Open(callTimeout, k.options.Logger); err != nil {
+		return err
+	}
+	_, err = k.ipvs.VirtualServers(ctx)
+	return classify(err, ErrUnavailable)
 }
 
 // Close closes the sockets. What is in the kernel stays and goes on working.
 func (k *Kernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.ipvs.Close()
-	return nil
+	if k.ipvs != nil {
+		k.ipvs.Close()
+	}
+	return k.nft.Close()
 }
 
 func divert(o Options) route.Divert {

@@ -48,17 +48,13 @@ func (t *Table) explain(ctx context.Context, err error) error {
 	if !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
-	if current, probe := t.current(ctx, true); probe == nil && !current {
+	if current, probe := t.current(ctx); probe == nil && !current {
 		return fmt.Errorf("%w: %w", ErrNoTable, err)
 	}
 	return err
 }
 
 func (t *Table) transaction(ctx context.Context, ops []plan.Op) error {
-	conn, err := t.connect(ctx)
-	if err != nil {
-		return err
-	}
 	var add, remove []plan.Key
 	covers := false
 	for _, op := range ops {
@@ -69,19 +65,25 @@ func (t *Table) transaction(ctx context.Context, ops []plan.Op) error {
 			add = append(add, op.Key)
 		}
 	}
-	if err := errors.Join(t.addElements(conn, add), t.removeElements(conn, remove)); err != nil {
-		return err
-	}
+	var prefixes plan.Plan
 	if covers {
 		kept, err := t.read(ctx, true, prefixKinds)
 		if err != nil {
 			return err
 		}
-		if err := t.addCovers(conn, plan.Apply(kept, ops)); err != nil {
+		prefixes = plan.Apply(kept, ops)
+	}
+	return t.do(ctx, func(conn *nftables.Conn) error {
+		if err := errors.Join(t.addElements(conn, add), t.removeElements(conn, remove)); err != nil {
 			return err
 		}
-	}
-	return conn.Flush()
+		if covers {
+			if err := t.addCovers(conn, prefixes); err != nil {
+				return err
+			}
+		}
+		return conn.Flush()
+	})
 }
 
 func (t *Table) addElements(conn *nftables.Conn, keys []plan.Key) error {

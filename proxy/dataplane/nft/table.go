@@ -3,8 +3,10 @@
 //
 // It promises that each transaction is atomic and bounded in time, that the table's
 // elements survive a restart and an upgrade, and that other tables are never touched.
-// Each transaction has a socket of its own, in the network namespace of the calling
-// thread, so a lost answer cannot be taken for that of a later question.
+// The socket belongs to the network namespace of the thread that needed it first. It is
+// kept as long as all goes well: the kernel makes whoever closes one wait until what the
+// last transactions deleted is freed (nft_rcv_nl_event, nf_tables_api.c). After an error
+// it is replaced, so that a late answer cannot be taken for that of another question.
 package nft
 
 import (
@@ -33,13 +35,15 @@ const (
 	elementsPerMessage = 1000
 )
 
-// Table is our table in the kernel. It may be used concurrently, but two concurrent
-// changes of prefixes of one kind may lose one.
+// Table is our table in the kernel. It is not safe for concurrent use.
 type Table struct {
 	config  Config
 	timeout time.Duration
 	table   *nftables.Table
 	sets    map[string]*nftables.Set
+
+	conn   *nftables.Conn
+	socket *netlink.Conn
 }
 
 // New gives the table, whether it is in the kernel yet or not.
@@ -48,18 +52,53 @@ func New(config Config, timeout time.Duration) *Table {
 	return &Table{config: config, timeout: timeout, table: table, sets: sets(table)}
 }
 
-// connect gives a connection whose calls end by the deadline.
-func (t *Table) connect(ctx context.Context) (*nftables.Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+// Close closes the socket.
+func (t *Table) Close() error {
+	if t.conn == nil {
+		return nil
 	}
-	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		deadline := time.Now().Add(t.timeout)
-		if limit, ok := ctx.Deadline(); ok && limit.Before(deadline) {
-			deadline = limit
-		}
-		return errors.Join(c.SetDeadline(deadline), c.SetWriteBuffer(bufferBytes), c.SetReadBuffer(bufferBytes))
+	conn := t.conn
+	t.conn, t.socket = nil, nil
+	return conn.CloseLasting()
+}
+
+// do makes one exchange with the kernel within the deadline.
+func (t *Table) do(ctx context.Context, exchange func(conn *nftables.Conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := t.dial(); err != nil {
+		return fmt.Errorf("nft socket: %w", err)
+	}
+	deadline := time.Now().Add(t.timeout)
+	if limit, ok := ctx.Deadline(); ok && limit.Before(deadline) {
+		deadline = limit
+	}
+	err := t.socket.SetDeadline(deadline)
+	if err == nil {
+		err = exchange(t.conn)
+	}
+	if err != nil {
+		// What the socket or the queue still holds belongs to this exchange; that
+		// closing goes wrong too would be no news.
+		_ = t.Close()
+	}
+	return err
+}
+
+func (t *Table) dial() error {
+	if t.conn != nil {
+		return nil
+	}
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		t.socket = c
+		return errors.Join(c.SetWriteBuffer(bufferBytes), c.SetReadBuffer(bufferBytes))
 	}))
+	if err != nil {
+		return err
+	}
+	t.conn = conn
+	return nil
 }
 
 // Probe finds out whether nftables answers at all.
@@ -79,7 +118,7 @@ func (t *Table) Setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	current, err := t.current(ctx, exists)
+	current, err := t.current(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,13 +134,31 @@ func (t *Table) Setup(ctx context.Context) error {
 
 // write writes the whole table, with the elements given if an old one is replaced.
 func (t *Table) write(ctx context.Context, replace bool, kept plan.Plan) error {
-	conn, err := t.connect(ctx)
+	err := t.do(ctx, func(conn *nftables.Conn) error {
+		if replace {
+			conn.DelTable(t.table)
+		}
+		if err := t.addSkeleton(conn); err != nil {
+			return err
+		}
+		if replace {
+			if err := t.addElements(conn, slices.Collect(maps.Keys(kept))); err != nil {
+				return err
+			}
+		}
+		if err := t.addCovers(conn, kept); err != nil {
+			return err
+		}
+		return conn.Flush()
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("table inet %s: %w", TableName, err)
 	}
-	if replace {
-		conn.DelTable(t.table)
-	}
+	return nil
+}
+
+// addSkeleton queues everything besides elements.
+func (t *Table) addSkeleton(conn *nftables.Conn) error {
 	conn.AddTable(t.table)
 	for _, name := range slices.Sorted(maps.Keys(t.sets)) {
 		if err := conn.AddSet(t.sets[name], nil); err != nil {
@@ -110,17 +167,6 @@ func (t *Table) write(ctx context.Context, replace bool, kept plan.Plan) error {
 	}
 	conn.FlushTable(t.table)
 	skeleton{conn, t.table, t.config}.write()
-	if replace {
-		if err := t.addElements(conn, slices.Collect(maps.Keys(kept))); err != nil {
-			return err
-		}
-	}
-	if err := t.addCovers(conn, kept); err != nil {
-		return err
-	}
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("table inet %s: %w", TableName, err)
-	}
 	return nil
 }
 
@@ -130,12 +176,11 @@ func (t *Table) Cleanup(ctx context.Context) error {
 	if err != nil || !exists {
 		return err
 	}
-	conn, err := t.connect(ctx)
-	if err != nil {
-		return err
-	}
-	conn.DelTable(t.table)
-	if err := conn.Flush(); err != nil && !errors.Is(err, syscall.ENOENT) {
+	err = t.do(ctx, func(conn *nftables.Conn) error {
+		conn.DelTable(t.table)
+		return conn.Flush()
+	})
+	if err != nil && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("delete table inet %s: %w", TableName, err)
 	}
 	return nil
@@ -156,27 +201,24 @@ func (t *Table) Observe(ctx context.Context) (plan.Plan, error) {
 }
 
 func (t *Table) exists(ctx context.Context) (bool, error) {
-	conn, err := t.connect(ctx)
-	if err != nil {
-		return false, err
-	}
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	var tables []*nftables.Table
+	err := t.do(ctx, func(conn *nftables.Conn) (err error) {
+		tables, err = conn.ListTablesOfFamily(nftables.TableFamilyINet)
+		return err
+	})
 	if err != nil {
 		return false, fmt.Errorf("list nft tables: %w", err)
 	}
 	return slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == TableName }), nil
 }
 
-// current tells whether the table that exists has our layout.
-func (t *Table) current(ctx context.Context, exists bool) (bool, error) {
-	if !exists {
-		return false, nil
-	}
-	conn, err := t.connect(ctx)
-	if err != nil {
-		return false, err
-	}
-	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+// current tells whether the table is there and has our layout.
+func (t *Table) current(ctx context.Context) (bool, error) {
+	var chains []*nftables.Chain
+	err := t.do(ctx, func(conn *nftables.Conn) (err error) {
+		chains, err = conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+		return err
+	})
 	if err != nil {
 		return false, fmt.Errorf("list nft chains: %w", err)
 	}
@@ -209,11 +251,11 @@ func (t *Table) read(ctx context.Context, exists bool, kinds []plan.Kind) (plan.
 }
 
 func (t *Table) elements(ctx context.Context, set string) ([]nftables.SetElement, error) {
-	conn, err := t.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	elements, err := conn.GetSetElements(t.sets[set])
+	var elements []nftables.SetElement
+	err := t.do(ctx, func(conn *nftables.Conn) (err error) {
+		elements, err = conn.GetSetElements(t.sets[set])
+		return err
+	})
 	if err != nil && !missing(err) {
 		return nil, fmt.Errorf("read set %s: %w", set, err)
 	}
