@@ -48,18 +48,19 @@ func (m *Mooring) open() (watch.Source, error) {
 		return watch.NewManifests(s.manifests, selection, logger)
 	}
 	return watch.NewKubernetes(watch.KubernetesConfig{
-		Kubeconfig: s.kubeconfig,
-		Context:    s.context,
-		Master:     s.endpoint,
-		CertFile:   s.certFile,
-		KeyFile:    s.keyFile,
-		CAFile:     s.caFile,
-		QPS:        s.qps,
-		Burst:      s.burst,
-		UserAgent:  fmt.Sprintf("%s/%s (%s/%s)", caddy.AppName, strings.Fields(caddy.AppVersion + " -")[0], runtime.GOOS, runtime.GOARCH),
-		Selection:  selection,
-		Want:       watch.Want{Namespaces: true, Pods: m.pods == podsVerified},
-		Logger:     logger,
+		Kubeconfig:  s.kubeconfig,
+		Context:     s.context,
+		Master:      s.endpoint,
+		CertFile:    s.certFile,
+		KeyFile:     s.keyFile,
+		CAFile:      s.caFile,
+		QPS:         s.qps,
+		Burst:       s.burst,
+		MaxInflight: s.maxInflight,
+		UserAgent:   fmt.Sprintf("%s/%s (%s/%s)", caddy.AppName, strings.Fields(caddy.AppVersion + " -")[0], runtime.GOOS, runtime.GOARCH),
+		Selection:   selection,
+		Want:        watch.Want{Namespaces: true, Pods: m.pods == podsVerified},
+		Logger:      logger,
 	})
 }
 
