@@ -104,9 +104,9 @@ func explainService(ctx context.Context, o options, args []string, out io.Writer
 
 // read gives the first complete snapshot of the source.
 func read(ctx context.Context, o options) (*state.Snapshot, error) {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	source, err := watch.Parse(o.source, watch.KubernetesConfig{
-		Kubeconfig: o.kubeconfig, Want: watch.Want{Namespaces: true, Nodes: true}, Logger: logger,
+		Kubeconfig: o.kubeconfig, Want: watch.Want{Namespaces: true, Nodes: true}, // What goes wrong is the command's own error.
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
@@ -120,10 +120,28 @@ func read(ctx context.Context, o options) (*state.Snapshot, error) {
 		if snapshot.Synced {
 			return snapshot, nil
 		}
+		if err := trouble(source); err != nil {
+			return nil, err
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("source %s: not read within %s", o.source, o.timeout)
 		case <-snapshot.Superseded():
+		case <-time.After(troublePoll):
 		}
 	}
+}
+
+// troublePoll is how often the source is asked whether it can be read: a person is waiting, so
+// what a daemon would try again is said at once.
+const troublePoll = 50 * time.Millisecond
+
+// trouble gives what keeps the source from being read, nil if nothing does.
+func trouble(source watch.Source) error {
+	for _, kind := range source.Status() {
+		if kind.Err != nil {
+			return fmt.Errorf("%s: %w", kind.Kind, kind.Err)
+		}
+	}
+	return nil
 }
