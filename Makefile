@@ -28,18 +28,18 @@ test: test-unit test-kernel test-system ## run all tests: units, the real kernel
 
 # What needs neither a kernel with IPVS nor a control plane.
 test-unit:
-	$(GO) test -shuffle=on $$($(GO) list ./... | grep -v -e /test/e2e -e /test/controlplane -e /test/vm)
+	$(GO) test -shuffle=on $$($(GO) list ./... | grep -v /mooring/test/)
 
 # The packages that talk to the kernel, inside the kernel machine.
 test-kernel:
-	$(GO) test -count=1 ./test/vm
-	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy/dataplane/...
+	$(GO) test -count=1 ./test/vm/...
+	CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy/dataplane/...
 
-# The story and the control plane, as a newcomer sees them.
+# The control plane, what is read from it, and the story as a newcomer sees it.
 test-system: build
-	$(GO) test -count=1 -timeout 30m ./test/controlplane ./test/e2e
+	$(GO) test -count=1 -p 1 -timeout 30m $$($(GO) list ./test/... | grep -v /test/vm)
 
-check: lint ## format, vet, lint, import directions, unit tests with the race detector
+check: lint ## format, vet, lint, import directions, unit tests with the race detector (needs gcc)
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 	$(GO) test -short -race -shuffle=on ./...
