@@ -34,7 +34,7 @@ func (c *config) follow(snap *state.Snapshot, q question, alias *dns.CNAME, alia
 	}
 	q.Name, q.room = alias.Target, 0
 	a := c.answerAfter(snap, q, &at, aliases+1)
-	if a.outcome == nameError && c.fallsThrough(at.full) {
+	if a.outcome == nameError && c.fallsThrough(at.full) && !c.stock {
 		return answer{records: []dns.RR{alias}, follow: alias.Target}
 	}
 	a.records = append([]dns.RR{alias}, a.records...)
@@ -52,14 +52,15 @@ func (c *config) stockAliasAnswer(snap *state.Snapshot, q question, n *name, p *
 		return c.negative(snap, nameError, p)
 	}
 	alias := &dns.CNAME{Hdr: c.header(q.Name, dns.TypeCNAME), Target: target}
-	switch q.Qtype {
-	case dns.TypeCNAME:
+	nothing := answer{outcome: noData, place: *p}
+	switch {
+	case q.Qtype == dns.TypeCNAME:
 		return answer{records: []dns.RR{alias}}
-	case dns.TypeA, dns.TypeAAAA:
-		a := c.follow(snap, q, alias, aliases)
-		if a.follow != "" || a.outcome == success && aliases < maxAliases && len(a.records) > 1 {
-			return a
-		}
+	case q.Qtype != dns.TypeA && q.Qtype != dns.TypeAAAA, aliases > maxAliases:
+		return nothing
 	}
-	return answer{outcome: noData, place: *p}
+	if a := c.follow(snap, q, alias, aliases); a.follow != "" || a.outcome == success {
+		return a
+	}
+	return nothing
 }

@@ -52,6 +52,11 @@ func (c *config) answerQuestion(snap *state.Snapshot, q question, n *name) answe
 // answerAfter is answerQuestion at the end of a chain of so many aliases.
 func (c *config) answerAfter(snap *state.Snapshot, q question, n *name, aliases int) answer {
 	p := c.locate(snap, n)
+	if c.stock {
+		if a, differs := c.stockAnswer(q.Question, n, &p); differs {
+			return a
+		}
+	}
 	switch {
 	case p.kind == nowhere:
 		return c.negative(snap, nameError, &p)

@@ -51,6 +51,15 @@ func TestAddressRecords(t *testing.T) {
 	}
 }
 
+func TestRootZone(t *testing.T) {
+	checkRecords(t, newTestPlugin(t, "mooring ."), []record{
+		{"Service", "web.default.svc. A", noerror + "\nweb.default.svc. 5 IN A 10.96.0.1"},
+		{"missing", "www.example.org. A", nxdomain + "\nauthority: . 5 IN SOA ns.dns. hostmaster. 1800000000 7200 1800 86400 5"},
+		{"address", "1.0.96.10.in-addr.arpa. PTR", noerror + "\n1.0.96.10.in-addr.arpa. 5 IN PTR web.default.svc."},
+		{"apex", ". SOA", noerror + "\n. 5 IN SOA ns.dns. hostmaster. 1800000000 7200 1800 86400 5"},
+	})
+}
+
 func TestSOAOfTheApex(t *testing.T) {
 	m := newTestPlugin(t, "mooring cluster.local { ttl 600 \n}")
 	want := "NOERROR\ncluster.local. 300 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 1800000000 7200 1800 86400 600"

@@ -31,13 +31,17 @@ func parseName(zones []zone, asked string) (n name, ours bool) {
 	if n.zone == nil {
 		return n, false
 	}
-	start := len(n.full) - len(n.zone.name)
 	n.zoneText = asked[len(asked)-len(n.zone.name):]
-	n.split(n.full[:start])
+	left := n.full[:len(n.full)-len(n.zone.name)]
+	if n.zone.name == "." && n.full != "." {
+		left = n.full // its only dot also ends the label before it
+	}
+	n.split(left)
 	return n, true
 }
 
-// split walks over the part left of the zone once, from right to left.
+// split walks over the part left of the zone, which is empty or ends in a dot, once from
+// right to left.
 func (n *name) split(left string) {
 	end := len(left) - 1 // the dot that ends the rightmost label
 	for end > 0 && n.count < maxLabels {
