@@ -139,11 +139,11 @@ func childrenNamed(t *testing.T, name string) int {
 	}
 	count := 0
 	for _, file := range stats {
-		// A process that has ended since has no file.
+		// A process that has ended since has no file; its parent stays 0.
 		stat, _ := os.ReadFile(file)
 		var pid, parent int
 		var command, state string
-		fmt.Sscan(string(stat), &pid, &command, &state, &parent)
+		_, _ = fmt.Sscan(string(stat), &pid, &command, &state, &parent)
 		if parent == os.Getpid() && strings.Contains(command, name[:15]) {
 			count++
 		}

@@ -35,7 +35,7 @@ func runOnHost(ctx context.Context, spec Spec) (int, error) {
 		return -1, fmt.Errorf("description: %w", err)
 	}
 	defer writer.Close()
-	m := &machine{news: make(chan string)}
+	m := newMachine()
 	if err := m.open(description, spec); err != nil {
 		description.Close()
 		return -1, err

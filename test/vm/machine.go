@@ -17,15 +17,22 @@ import (
 
 // machine is one running QEMU, or wrapper on the host, and what comes out of it.
 type machine struct {
+	mark      string     // what ends its streams
 	inherited []*os.File // the first is the caller's to close
 	readers   sync.WaitGroup
-	news      chan string // lines of the control port; closed at its end
+	streams   sync.WaitGroup // those of the readers that end at the mark
+	news      chan string    // lines of the control port; closed at its end
 	console   console
 	collect   error // how the reception of the collected files ended
 }
 
-// open makes the ports' pipes and starts their readers, which end when the
-// process, the only writer, is gone. It inherits first, then the ports.
+func newMachine() *machine {
+	return &machine{mark: newMark(), news: make(chan string)}
+}
+
+// open makes the ports' pipes and starts their readers, which end at the mark,
+// or when the process, the only writer, is gone. It inherits first, then the
+// ports.
 func (m *machine) open(first *os.File, spec Spec) error {
 	m.inherited = []*os.File{first}
 	var ends [ports]*os.File
@@ -41,10 +48,15 @@ func (m *machine) open(first *os.File, spec Spec) error {
 		ends[i] = r
 		m.inherited = append(m.inherited, w)
 	}
-	m.read(ends[0], func(r io.Reader) { copyAll(spec.Stdout, r) })
-	m.read(ends[1], func(r io.Reader) { copyAll(spec.Stderr, r) })
+	m.stream(ends[0], func(r io.Reader) { copyAll(spec.Stdout, r) })
+	errOut := spec.Stderr
+	if spec.merged() {
+		// Its port stays silent, but one writer must not have two readers.
+		errOut = io.Discard
+	}
+	m.stream(ends[1], func(r io.Reader) { copyAll(errOut, r) })
 	m.read(ends[2], m.readNews)
-	m.read(ends[3], func(r io.Reader) {
+	m.stream(ends[3], func(r io.Reader) {
 		m.collect = receive(r, spec.Collect)
 		copyAll(io.Discard, r)
 	})
@@ -55,6 +67,14 @@ func (m *machine) read(end *os.File, reader func(io.Reader)) {
 	m.readers.Go(func() {
 		defer end.Close()
 		reader(end)
+	})
+}
+
+func (m *machine) stream(end *os.File, reader func(io.Reader)) {
+	m.streams.Add(1)
+	m.read(end, func(r io.Reader) {
+		defer m.streams.Done()
+		reader(newMarked(r, m.mark))
 	})
 }
 
@@ -99,6 +119,9 @@ func (m *machine) run(ctx context.Context, cmd *exec.Cmd, spec Spec, attach func
 	if err == nil {
 		status, err = m.follow(ctx, spec)
 	}
+	if err == nil {
+		err = m.received(ctx)
+	}
 	close(stop)
 	exit := <-ended
 	if detach != nil {
@@ -122,6 +145,21 @@ func (m *machine) drain() {
 	for range m.news {
 	}
 	m.readers.Wait()
+}
+
+// received waits until every stream has come to its end.
+func (m *machine) received(ctx context.Context) error {
+	ended := make(chan struct{})
+	m.readers.Go(func() {
+		m.streams.Wait()
+		close(ended)
+	})
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // supervise starts the command, kills it when stop is closed, and waits. It

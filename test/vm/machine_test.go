@@ -19,11 +19,11 @@ func startFake(ctx context.Context, t *testing.T, spec Spec, script string) (int
 		t.Fatal(err)
 	}
 	defer first.Close()
-	m := &machine{news: make(chan string)}
+	m := newMachine()
 	if err := m.open(first, spec); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", script)
+	cmd := exec.Command("sh", "-c", "end() { for port in 4 5 7; do printf %s "+m.mark+" >&$port; done; }\n"+script)
 	cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = m.inherited, &m.console, &m.console
 	return m.run(ctx, cmd, spec, func(int) (func(), error) { return nil, nil })
 }
@@ -36,8 +36,9 @@ func TestMachine(t *testing.T) {
 	}{
 		{name: "ends well", script: "echo start >&6; echo o >&4; echo e >&5; echo exit 0 >&6", out: "o\n", err: "e\n"},
 		{name: "status passes through", script: "echo exit 42 >&6", status: 42},
-		{name: "is killed once the status is known", script: "echo exit 0 >&6; exec sleep 100"},
+		{name: "is killed once the status is known", script: "echo exit 0 >&6; end; exec sleep 100"},
 		{name: "all output arrives", script: "head -c 100000 /dev/zero | tr '\\0' x >&4; echo exit 0 >&6", out: strings.Repeat("x", 100000)},
+		{name: "output arrives after the status", script: "echo exit 0 >&6; sleep 0.1; echo late >&4; end; exec sleep 100", out: "late\n"},
 		{name: "dies", script: "echo Kernel panic; exit 3", status: -1, want: "exit status 3; its console said:\nKernel panic"},
 		{name: "dies after the start", script: "echo start >&6", status: -1, want: "ended before the command did"},
 		{name: "status is no number", script: "echo exit x >&6", status: -1, want: "invalid syntax"},
@@ -77,5 +78,15 @@ func TestMachineTimesOut(t *testing.T) {
 	_, err := startFake(ctx, t, Spec{Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}}, "exec sleep 100")
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "not done after 1ms") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A merged run must not lose what one port carries when the other ends.
+func TestMachineWithOneWriterForBoth(t *testing.T) {
+	var both bytes.Buffer
+	spec := Spec{Argv: []string{"x"}, Stdout: &both, Stderr: &both}
+	status, err := startFake(t.Context(), t, spec, "echo one >&4; exec 5>&-; echo two >&4; echo exit 0 >&6")
+	if status != 0 || err != nil || both.String() != "one\ntwo\n" {
+		t.Errorf("status %d, error %v, output %q", status, err, both.String())
 	}
 }

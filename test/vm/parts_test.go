@@ -176,7 +176,7 @@ func TestConsoleKeepsItsEnd(t *testing.T) {
 	if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "\nline 19999") {
 		t.Errorf("got %q", got)
 	}
-	if got := c.explain(context.Canceled); got != context.Canceled {
+	if got := c.explain(context.Canceled); !errors.Is(got, context.Canceled) || strings.Contains(got.Error(), "console") {
 		t.Errorf("cancelled: got %v", got)
 	}
 }

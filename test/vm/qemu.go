@@ -23,7 +23,8 @@ func runInQEMU(ctx context.Context, spec Spec) (int, error) {
 // boot starts the machine and reads its ports until it says how the command
 // ended. The machine is then killed: nothing in it outlives the run.
 func boot(ctx context.Context, img image, spec Spec) (int, error) {
-	initrd, added, err := writeInitrd(img, spec)
+	m := newMachine()
+	initrd, added, err := writeInitrd(img, spec, m.mark)
 	if err != nil {
 		return -1, fmt.Errorf("initramfs: %w", err)
 	}
@@ -33,7 +34,6 @@ func boot(ctx context.Context, img image, spec Spec) (int, error) {
 		// root may fill half of the memory.
 		spec.MemoryMiB = 2048 + 3*int(added>>20)
 	}
-	m := &machine{news: make(chan string)}
 	if err := m.open(initrd, spec); err != nil {
 		return -1, err
 	}
@@ -47,7 +47,7 @@ func boot(ctx context.Context, img image, spec Spec) (int, error) {
 // writeInitrd writes base and the run's own archive into one file, which has
 // no name any more when this returns: QEMU gets it as a descriptor, and it is
 // gone however the run ends. added is the size of the second part.
-func writeInitrd(img image, spec Spec) (f *os.File, added int64, err error) {
+func writeInitrd(img image, spec Spec, mark string) (f *os.File, added int64, err error) {
 	f, err = os.CreateTemp("", "mooring-vm-")
 	if err != nil {
 		return nil, 0, err
@@ -70,7 +70,7 @@ func writeInitrd(img image, spec Spec) (f *os.File, added int64, err error) {
 	}
 	buffered := bufio.NewWriterSize(f, 1<<20)
 	a := newArchive(buffered)
-	a.file("/vm/description", 0o644, []byte(describe(spec)))
+	a.file("/vm/description", 0o644, []byte(describe(spec)+"mark="+quote(mark)+"\n"))
 	a.directory(spec.Dir)
 	for guest := range spec.Collect {
 		a.directory(path.Dir(guest))

@@ -75,9 +75,12 @@ ip -n a address add 10.96.0.1/32 dev lo
 mkdir /tmp/www
 echo served >/tmp/www/index.html
 ip netns exec b busybox httpd -p 192.0.2.2:8080 -h /tmp/www
+# Connections are tracked only in namespaces where a rule asks for it.
+ip netns exec a nft 'table ip track { chain out { type filter hook output priority 0; ct state new counter; }; }'
 ip netns exec a ipvsadm -a -t 10.96.0.1:80 -r 192.0.2.2:8080 -m
 [ "$(ip netns exec a curl -s --max-time 20 http://10.96.0.1/)" = served ]
 [ "$(ip netns exec a timeout 20 wget -qO- http://10.96.0.1/)" = served ]
-ip netns exec a ipvsadm -Ln --stats | grep -q '192.0.2.2:8080 *2 '
+# The statistics follow up to two seconds later, the connections at once.
+[ "$(ip netns exec a ipvsadm -Lnc | grep -c '10.96.0.1:80 *192.0.2.2:8080')" = 2 ]
 ip netns exec a conntrack -L -p tcp --dport 80 2>/dev/null | grep -q 10.96.0.1
 echo the kernel has it all
