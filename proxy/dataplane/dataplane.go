@@ -64,7 +64,8 @@ func Open(options Options) (*Kernel, error) {
 	}
 	k := &Kernel{options: options, divert: divert(options)}
 	k.nft = nft.New(nft.Config{
-		Mark: options.DivertMark, MasqueradeAll: options.MasqueradeAll, RandomFully: options.RandomFully,
+		Mark: options.DivertMark, MasqueradeMark: options.MasqueradeMark,
+		MasqueradeAll: options.MasqueradeAll, RandomFully: options.RandomFully,
 	}, callTimeout)
 	if err := k.open(context.Background()); err != nil {
 		return nil, errors.Join(err, k.Close())

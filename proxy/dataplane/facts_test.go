@@ -51,7 +51,7 @@ func TestFactEmptyVirtualServerIsSilent(t *testing.T) {
 	})
 }
 
-// Conntrack of IPVS is what lets postrouting see where a connection was opened to.
+// Without conntrack of its own, IPVS takes its packets out of conntrack, hence of nat.
 func TestFactMasqueradeNeedsConntrackOfIPVS(t *testing.T) {
 	fact(t, func(l *lab) {
 		set(l.t, "net/ipv4/vs/conntrack", "0")

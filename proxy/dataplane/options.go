@@ -16,6 +16,9 @@ const (
 	// lowest up as features are turned on, so far at most five. Where another program
 	// takes this bit, choose one it leaves.
 	DefaultDivertMark = 0x00200000
+	// DefaultMasqueradeMark is bit 14, which means the same to kube-proxy and kubelet
+	// (iptables.masqueradeBit of KubeProxyConfiguration).
+	DefaultMasqueradeMark = 0x00004000
 	// DefaultRouteTable is the number of our routing table; 253 to 255 are the kernel's
 	// and small ones are what people choose by hand.
 	DefaultRouteTable = 20046
@@ -32,6 +35,9 @@ type Options struct {
 	IPv4, IPv6 bool
 	// DivertMark is the one bit of the packet mark that delivers packets to this host.
 	DivertMark uint32
+	// MasqueradeMark is the one bit of the packet mark that remembers, until the packet
+	// leaves, that its connection is to get the node's address.
+	MasqueradeMark uint32
 	// RouteTable and RulePriority place the routing rule for that bit.
 	RouteTable, RulePriority int
 	// MasqueradeAll gives every connection through a virtual server the node's address.
@@ -51,6 +57,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.DivertMark == 0 {
 		o.DivertMark = DefaultDivertMark
 	}
+	if o.MasqueradeMark == 0 {
+		o.MasqueradeMark = DefaultMasqueradeMark
+	}
 	if o.RouteTable == 0 {
 		o.RouteTable = DefaultRouteTable
 	}
@@ -65,6 +74,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("data plane: neither IPv4 nor IPv6 is to be served")
 	case bits.OnesCount32(o.DivertMark) != 1:
 		return o, fmt.Errorf("data plane: mark %#x: has to be exactly one bit", o.DivertMark)
+	case bits.OnesCount32(o.MasqueradeMark) != 1 || o.MasqueradeMark == o.DivertMark:
+		return o, fmt.Errorf("data plane: masquerade mark %#x: has to be exactly one bit, and not %#x", o.MasqueradeMark, o.DivertMark)
 	case o.RouteTable < 1 || o.RouteTable >= 253 && o.RouteTable <= 255:
 		return o, fmt.Errorf("data plane: routing table %d: has to be positive and not one of the kernel's 253-255", o.RouteTable)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
+	"golang.org/x/sys/unix"
 
 	"github.com/mooring-project/mooring/proxy/plan"
 )
@@ -22,13 +23,14 @@ type family struct {
 	suffix string // of set names
 	ipv6   bool
 	number byte // NFPROTO_*, what `meta nfproto` gives
+	icmp   byte // the protocol of errors
 	bytes  int  // of an address
 	addr   nftables.SetDatatype
 }
 
 var (
-	ipv4 = family{suffix: "-v4", number: byte(nftables.TableFamilyIPv4), bytes: 4, addr: nftables.TypeIPAddr}
-	ipv6 = family{suffix: "-v6", ipv6: true, number: byte(nftables.TableFamilyIPv6), bytes: 16, addr: nftables.TypeIP6Addr}
+	ipv4 = family{suffix: "-v4", number: byte(nftables.TableFamilyIPv4), icmp: unix.IPPROTO_ICMP, bytes: 4, addr: nftables.TypeIPAddr}
+	ipv6 = family{suffix: "-v6", ipv6: true, number: byte(nftables.TableFamilyIPv6), icmp: unix.IPPROTO_ICMPV6, bytes: 16, addr: nftables.TypeIP6Addr}
 )
 
 func familyOf(key plan.Key) family {

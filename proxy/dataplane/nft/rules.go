@@ -15,24 +15,27 @@ import (
 //	hook         ours  after                          before
 //	prerouting   -140  conntrack -200, mangle -150    dstnat -100: hostPort rules must not
 //	                                                  take what goes to a Service
-//	input          90  filter 0, security 50: a       [replies 98, requests 99]: what IPVS
-//	                   firewall may match the bit     sends on carries the packet's mark
+//	input          90  filter 0, security 50: a       [replies 98, requests 99]: still the
+//	                   firewall may match the bit     Service's address; what IPVS sends on
+//	                                                  carries the packet's mark
 //	forward      -140  conntrack -200                 filter 0
 //	output       -140  conntrack -200                 [replies -99, requests -98]
 //	postrouting   100  [everything IPVS sends]        -
+//	leave         110  postrouting                    tunnels, which copy the mark
 const (
 	priorityEarly  = -140
 	priorityInput  = 90
 	prioritySource = 100
+	priorityLeave  = 110
 )
-
-// direction original of a connection (IP_CT_DIR_ORIGINAL, nf_conntrack_tuple_common.h).
-const original = 0
 
 // Config is what the constant rules depend on.
 type Config struct {
 	// Mark is the one bit of the packet mark that means "deliver to this host".
 	Mark uint32
+	// MasqueradeMark is the one bit of the packet mark that means "give this connection
+	// the node's address". It lives from input or output to postrouting.
+	MasqueradeMark uint32
 	// MasqueradeAll gives every connection to a virtual server the node's address.
 	MasqueradeAll bool
 	// RandomFully picks masqueraded source ports at random (NF_NAT_RANGE_PROTO_RANDOM_FULLY).
@@ -57,6 +60,7 @@ func (s skeleton) write() {
 	s.crossing("forward", nftables.ChainHookForward, false)
 	s.crossing("output", nftables.ChainHookOutput, true)
 	s.postrouting()
+	s.leave()
 }
 
 // refuse answers at once, as a closed port of a host does: a reset for TCP, ICMP port
@@ -78,14 +82,14 @@ func (s skeleton) unserved() {
 }
 
 // prerouting refuses what nobody serves, and marks what is for a virtual server whose
-// address is not the host's, so that the routing rule delivers it here. ICMP errors go
-// with the connection they are about, or path MTU discovery would end at the node.
+// address is not the host's, so that the routing rule delivers it here. So does an ICMP
+// error about a packet from a virtual server, or path MTU discovery would end here.
 func (s skeleton) prerouting() {
 	c := s.hook("prerouting", nftables.ChainHookPrerouting, priorityEarly, nftables.ChainTypeFilter)
 	for _, f := range []family{ipv4, ipv6} {
 		s.rule(c, is(f), packetDestination(f), in(plan.Reject, f), jump("unserved"))
-		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), s.setMark())
-		s.rule(c, is(f), state(expr.CtStateBitRELATED), connectionDestination(f), in(plan.Divert, f), s.setMark())
+		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), setMark(s.config.Mark))
+		s.rule(c, protocol(f.icmp), state(expr.CtStateBitRELATED), reportedSource(f), in(plan.Divert, f), setMark(s.config.Mark))
 	}
 }
 
@@ -93,40 +97,63 @@ func (s skeleton) prerouting() {
 // routed with the same mark, and would come back through lo for ever.
 func (s skeleton) input() {
 	c := s.hook("input", nftables.ChainHookInput, priorityInput, nftables.ChainTypeFilter)
-	s.rule(c, mark(), bitwise(^s.config.Mark, 0), &expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true})
+	s.rule(c, clearMark(s.config.Mark))
+	s.markMasquerade(c)
+}
+
+// markMasquerade marks what goes to virtual servers that are to see the node's address:
+// those the plan names, and cluster addresses for sources outside the pod network. Both
+// addresses of the packet are still the client's and the Service's. (What conntrack has
+// as the original destination would do in postrouting, but nft 1.0 cannot print rules
+// that look it up in a concatenation, and aborts.)
+func (s skeleton) markMasquerade(c *nftables.Chain) {
+	for _, f := range []family{ipv4, ipv6} {
+		mark := setMark(s.config.MasqueradeMark)
+		if s.config.MasqueradeAll {
+			s.rule(c, is(f), packetDestination(f), in(plan.Owned, f), mark)
+			continue
+		}
+		s.rule(c, is(f), packetDestination(f), in(plan.Masquerade, f), mark)
+		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), knowsPods(),
+			addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), true), mark)
+	}
 }
 
 // crossing refuses what goes to the Service range and to no port of a Service. Without
 // it such packets leave by the default route and time out. What the host itself sends
-// does not pass prerouting: there, also what nobody serves is refused.
+// does not pass prerouting and input: there, also what nobody serves is refused, and
+// what is to be masqueraded is marked.
 func (s skeleton) crossing(name string, hook *nftables.ChainHook, local bool) {
 	c := s.hook(name, hook, priorityEarly, nftables.ChainTypeFilter)
 	for _, f := range []family{ipv4, ipv6} {
 		if local {
 			s.rule(c, is(f), packetDestination(f), in(plan.Reject, f), jump("unserved"))
 		}
-		s.rule(c, is(f), address(f, destination), lookup(coverName(plan.ServiceCIDR, f), false),
+		s.rule(c, is(f), addressAt(f, destination, first), lookup(coverName(plan.ServiceCIDR, f), false),
 			packetDestination(f), lookup(listName(plan.Divert, f), true), jump("refuse"))
+	}
+	if local {
+		s.markMasquerade(c)
 	}
 }
 
 // postrouting gives connections the node's address: to a pod from itself (it would
-// answer itself directly), to what the plan says, and to cluster addresses from outside
-// the pod network. IPVS rewrites the packet, not the conntrack entry's original
-// direction, so that still tells which Service was asked for.
+// answer itself directly), and those that are marked. Only the first packet of a
+// connection gets here; vs/conntrack lets IPVS's connections be among them.
 func (s skeleton) postrouting() {
 	c := s.hook("postrouting", nftables.ChainHookPostrouting, prioritySource, nftables.ChainTypeNAT)
 	masquerade := &expr.Masq{FullyRandom: s.config.RandomFully}
 	for _, f := range []family{ipv4, ipv6} {
 		s.rule(c, is(f), ends(f), in(plan.Hairpin, f), masquerade)
-		s.rule(c, is(f), connectionDestination(f), in(plan.Masquerade, f), masquerade)
-		if s.config.MasqueradeAll {
-			s.rule(c, is(f), connectionDestination(f), in(plan.Owned, f), masquerade)
-			continue
-		}
-		s.rule(c, is(f), lookup(detectName, false), connectionSource(), lookup(coverName(plan.PodCIDR, f), true),
-			connectionDestination(f), in(plan.Divert, f), masquerade)
 	}
+	s.rule(c, marked(s.config.MasqueradeMark), masquerade)
+}
+
+// leave takes the mark away from every packet: a tunnel's packets inherit it, and would
+// be masqueraded themselves.
+func (s skeleton) leave() {
+	c := s.hook("leave", nftables.ChainHookPostrouting, priorityLeave, nftables.ChainTypeFilter)
+	s.rule(c, marked(s.config.MasqueradeMark), clearMark(s.config.MasqueradeMark))
 }
 
 func (s skeleton) chain(name string) *nftables.Chain {
@@ -154,24 +181,34 @@ func (s skeleton) rule(c *nftables.Chain, parts ...any) {
 	s.conn.AddRule(&nftables.Rule{Table: s.table, Chain: c, Exprs: expressions})
 }
 
-func (s skeleton) setMark() []expr.Any {
-	return []expr.Any{
-		mark(), bitwise(^s.config.Mark, s.config.Mark),
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
-	}
-}
-
 // first is the register in which the fields of a lookup begin: NFT_REG32_00, which is
 // the beginning of register 1 too. The following ones are four bytes each.
 const first = unix.NFT_REG32_00
 
-func mark() expr.Any { return &expr.Meta{Key: expr.MetaKeyMARK, Register: 1} }
+func setMark(bit uint32) []expr.Any   { return changeMark(^bit, bit) }
+func clearMark(bit uint32) []expr.Any { return changeMark(^bit, 0) }
+
+func changeMark(mask, xor uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		bitwise(mask, xor),
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+	}
+}
+
+func marked(bit uint32) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, bitwise(bit, 0), notZero()}
+}
 
 func bitwise(mask, xor uint32) expr.Any {
 	return &expr.Bitwise{
 		SourceRegister: 1, DestRegister: 1, Len: 4,
 		Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: binaryutil.NativeEndian.PutUint32(xor),
 	}
+}
+
+func notZero() expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)}
 }
 
 // is matches packets of a family; register 1 holds the family's number afterwards.
@@ -190,11 +227,7 @@ func protocol(number byte) []expr.Any {
 }
 
 func state(bits uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
-		bitwise(bits, 0),
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
-	}
+	return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, bitwise(bits, 0), notZero()}
 }
 
 // end is which of its addresses to read from a packet.
@@ -225,8 +258,6 @@ func addressAt(f family, e end, reg uint32) expr.Any {
 	}
 }
 
-func address(f family, e end) expr.Any { return addressAt(f, e, first) }
-
 // ends loads `source address . destination address`.
 func ends(f family) []expr.Any {
 	return []expr.Any{addressAt(f, source, first), addressAt(f, destination, first+f.registers())}
@@ -236,27 +267,32 @@ func ends(f family) []expr.Any {
 func packetDestination(f family) []expr.Any {
 	next := first + f.registers()
 	return []expr.Any{
-		address(f, destination),
+		addressAt(f, destination, first),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next},
 		&expr.Payload{DestRegister: next + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 	}
 }
 
-// connectionDestination loads `address . protocol . port` of where the connection was
-// opened to. In family inet the address takes four registers also when it is an IPv4
-// one (nft_ct_get_init), so the fields behind an IPv4 address are loaded after it.
-func connectionDestination(f family) []expr.Any {
+// reportedSource loads `address . protocol . port` of where the packet came from that an
+// ICMP error is about: it follows the error's eight bytes (RFC 792, RFC 4443).
+func reportedSource(f family) []expr.Any {
+	const icmp = 8
 	next := first + f.registers()
+	protocolAt, header := uint32(9), uint32(20)
+	if f.ipv6 {
+		protocolAt, header = 6, 40
+	}
+	at := func(register, offset, length uint32) expr.Any {
+		return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: icmp + offset, Len: length}
+	}
 	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeyDST, Register: first, Direction: original},
-		&expr.Ct{Key: expr.CtKeyPROTOCOL, Register: next},
-		&expr.Ct{Key: expr.CtKeyPROTODST, Register: next + 1, Direction: original},
+		at(first, f.offset(source), uint32(f.bytes)), at(next, protocolAt, 1), at(next+1, header, 2),
 	}
 }
 
-// connectionSource loads the address the connection was opened from.
-func connectionSource() expr.Any {
-	return &expr.Ct{Key: expr.CtKeySRC, Register: first, Direction: original}
+// knowsPods matches if there are pod prefixes of the packet's family.
+func knowsPods() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: first}, lookup(detectName, false)}
 }
 
 func in(kind plan.Kind, f family) expr.Any { return lookup(listName(kind, f), false) }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -33,6 +34,9 @@ const (
 	bufferBytes = 8 << 20
 	// elementsPerMessage keeps the attribute that lists them below 64 KiB.
 	elementsPerMessage = 1000
+	// setupTimeout is for the first transaction: the kernel loads a module for each kind
+	// of expression it has not seen yet.
+	setupTimeout = time.Minute
 )
 
 // Table is our table in the kernel. It is not safe for concurrent use.
@@ -62,15 +66,19 @@ func (t *Table) Close() error {
 	return conn.CloseLasting()
 }
 
-// do makes one exchange with the kernel within the deadline.
+// do makes one exchange with the kernel within the usual deadline.
 func (t *Table) do(ctx context.Context, exchange func(conn *nftables.Conn) error) error {
+	return t.doWithin(ctx, t.timeout, exchange)
+}
+
+func (t *Table) doWithin(ctx context.Context, timeout time.Duration, exchange func(conn *nftables.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := t.dial(); err != nil {
 		return fmt.Errorf("nft socket: %w", err)
 	}
-	deadline := time.Now().Add(t.timeout)
+	deadline := time.Now().Add(timeout)
 	if limit, ok := ctx.Deadline(); ok && limit.Before(deadline) {
 		deadline = limit
 	}
@@ -82,6 +90,9 @@ func (t *Table) do(ctx context.Context, exchange func(conn *nftables.Conn) error
 		// What the socket or the queue still holds belongs to this exchange; that
 		// closing goes wrong too would be no news.
 		_ = t.Close()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // once for each message of a transaction
+		return fmt.Errorf("no acknowledgement from the kernel within %s: %w", timeout, os.ErrDeadlineExceeded)
 	}
 	return err
 }
@@ -134,7 +145,7 @@ func (t *Table) Setup(ctx context.Context) error {
 
 // write writes the whole table, with the elements given if an old one is replaced.
 func (t *Table) write(ctx context.Context, replace bool, kept plan.Plan) error {
-	err := t.do(ctx, func(conn *nftables.Conn) error {
+	err := t.doWithin(ctx, setupTimeout, func(conn *nftables.Conn) error {
 		if replace {
 			conn.DelTable(t.table)
 		}
