@@ -63,7 +63,16 @@ func EnterIsolation() error {
 	); err != nil {
 		return fmt.Errorf("lab: own /proc and /run: %w", err)
 	}
-	return provideResolvConf()
+	return errors.Join(provideVarRun(), provideResolvConf())
+}
+
+// provideVarRun makes /var/run, where programs in pods look for their credentials,
+// another name of /run if the root has none, as that of a bare machine.
+func provideVarRun() error {
+	if _, err := os.Lstat("/var/run"); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return errors.Join(os.MkdirAll("/var", 0o755), os.Symlink("/run", "/var/run"))
 }
 
 const resolvConfPath = "/etc/resolv.conf"

@@ -50,7 +50,6 @@ type Lab struct {
 	source  []string // flags that tell our programs where the objects are
 	stop    context.CancelFunc
 	running *errgroup.Group
-	proxies []*Process
 }
 
 const (
@@ -182,20 +181,40 @@ func (l *Lab) startProxies(ctx context.Context) error {
 	}
 	for _, node := range l.Nodes {
 		args := append([]string{l.program("mooring-proxy"), "--config=" + config, "--hostname-override=" + node.Name}, l.source...)
-		p, err := node.Start(Command{Args: args, Output: l.options.Logs.Page("mooring-proxy " + node.Name)})
-		if err != nil {
-			return err
-		}
-		l.proxies = append(l.proxies, p)
+		command := Command{Args: args, Output: l.options.Logs.Page("mooring-proxy " + node.Name)}
+		l.running.Go(func() error { return l.keepRunning(ctx, node.Namespace, command) })
 	}
 	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
 	defer cancel()
-	for i, node := range l.Nodes {
-		if err := waitHealthy(ctx, node.Namespace, l.proxies[i]); err != nil {
+	for _, node := range l.Nodes {
+		if err := waitHealthy(ctx, node.Namespace); err != nil {
 			return fmt.Errorf("mooring-proxy on %s: %w", node.Name, err)
 		}
 	}
 	return nil
+}
+
+// keepRunning runs a program until the end of ctx, again whenever it ends, as a
+// DaemonSet's pod is restarted.
+func (l *Lab) keepRunning(ctx context.Context, node *Namespace, command Command) error {
+	for delay := firstRestartDelay; ; delay = min(2*delay, lastRestartDelay) {
+		process, err := node.Start(command)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-process.Done():
+			fmt.Fprintf(command.Output, "(ended: %v; started again)\n", process.Err())
+		case <-ctx.Done():
+			process.Stop(time.Second)
+			return nil
+		}
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // proxyConfig is the configuration file of the proxies.
@@ -209,8 +228,8 @@ conntrack: {maxPerCore: 0}
 `, PodRange4, PodRange6)
 }
 
-// waitHealthy polls a proxy's health until it is well, it ends or ctx does.
-func waitHealthy(ctx context.Context, node *Namespace, proxy *Process) error {
+// waitHealthy polls a proxy's health until it is well or ctx ends.
+func waitHealthy(ctx context.Context, node *Namespace) error {
 	for {
 		err := get(ctx, node, "http://127.0.0.1:10256/healthz")
 		if err == nil {
@@ -218,8 +237,6 @@ func waitHealthy(ctx context.Context, node *Namespace, proxy *Process) error {
 		}
 		select {
 		case <-time.After(probeWhileStarting):
-		case <-proxy.Done():
-			return fmt.Errorf("ended: %w", proxy.Err())
 		case <-ctx.Done():
 			return fmt.Errorf("not healthy in time: %w", err)
 		}
@@ -234,7 +251,12 @@ func (l *Lab) writeCorefile() error {
 	if l.options.API == nil {
 		source = "manifests " + manifestDir
 	}
-	return os.WriteFile(corefilePath, fmt.Appendf(nil, `.:53 {
+	return os.WriteFile(corefilePath, fmt.Appendf(nil, corefile, source), 0o644)
+}
+
+// corefile has the cluster's zones; there is no upstream in the lab, so other names do
+// not exist.
+const corefile = `cluster.local in-addr.arpa ip6.arpa {
     errors
     health
     ready
@@ -242,8 +264,12 @@ func (l *Lab) writeCorefile() error {
         %s
     }
 }
-`, source), 0o644)
+. {
+    template ANY ANY {
+        rcode NXDOMAIN
+    }
 }
+`
 
 // Ctl is a command line of mooringctl for this lab's cluster, to be run on a node.
 func (l *Lab) Ctl(args ...string) []string {
@@ -261,9 +287,6 @@ func (l *Lab) program(name string) string { return filepath.Join(l.options.BinDi
 // Stop ends everything in the lab and waits for it.
 func (l *Lab) Stop() error {
 	l.stop()
-	for _, p := range l.proxies {
-		p.Stop(time.Second)
-	}
 	err := l.running.Wait()
 	l.Network.Close()
 	return err

@@ -94,6 +94,7 @@ func TestNetworkConnectsWhatItShould(t *testing.T) {
 		{"pod to its node", a.Namespace, n.Nodes[0].Addresses},
 		{"pod to another node", a.Namespace, n.Nodes[1].Addresses},
 		{"node to a pod elsewhere", n.Nodes[0].Namespace, b.Addresses},
+		{"underlay to a pod", n.Underlay, b.Addresses},
 		{"outside client to a node", n.Outside, n.Nodes[1].Addresses},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -101,6 +102,11 @@ func TestNetworkConnectsWhatItShould(t *testing.T) {
 			run(t, c.from, "busybox", "ping", "-c1", "-W5", c.to.V6.String())
 		})
 	}
+	t.Run("outside client not to a pod", func(t *testing.T) {
+		if out, status, err := n.Outside.Exec(t.Context(), "busybox", "ping", "-c1", "-W1", b.V4.String()); err != nil || status == 0 {
+			t.Fatalf("ping: status %d, error %v:\n%s", status, err, out)
+		}
+	})
 	t.Run("a removed pod is gone at once", func(t *testing.T) {
 		if err := b.Remove(); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -67,11 +68,38 @@ func (b *Logbook) WriteTo(w io.Writer) (int64, error) {
 		if p.cut {
 			head = "(earlier lines left out)\n"
 		}
-		n, err := fmt.Fprintf(w, "--- %s ---\n%s%s\n", name, head, bytes.TrimRight(p.text, "\n"))
+		n, err := fmt.Fprintf(w, "--- %s ---\n%s%s", name, head, collapse(string(p.text)))
 		total += int64(n)
 		if err != nil {
 			return total, err
 		}
 	}
 	return total, nil
+}
+
+// collapse shows a line that repeats once, with the number of times.
+func collapse(text string) string {
+	var out strings.Builder
+	last, times := "", 0
+	end := func() {
+		if times > 0 {
+			out.WriteString(last)
+		}
+		if times > 1 {
+			fmt.Fprintf(&out, " (%d times)", times)
+		}
+		if times > 0 {
+			out.WriteByte('\n')
+		}
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if line != last {
+			end()
+			last, times = line, 0
+		}
+		times++
+	}
+	end()
+	return out.String()
 }

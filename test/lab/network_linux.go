@@ -115,21 +115,28 @@ func (n *Network) newNode(number int) (*Node, error) {
 	return &Node{Namespace: ns, Addresses: onUnderlay(nodeNumber + number), number: number, lastPod: 1}, nil
 }
 
-// joinPodRanges routes every node's pod ranges on all the others.
+// joinPodRanges routes every node's pod ranges on all the others and on the underlay,
+// where the API server is that pods talk to; it does not forward for the outside.
 func (n *Network) joinPodRanges() error {
 	var errs []error
-	for _, from := range n.Nodes {
-		for _, to := range n.Nodes {
-			if from == to {
-				continue
+	for _, to := range n.Nodes {
+		errs = append(errs, to.routePodsFrom(n.Underlay, bridge))
+		for _, from := range n.Nodes {
+			if from != to {
+				errs = append(errs, to.routePodsFrom(from.Namespace, "eth0"))
 			}
-			v4, v6 := podRanges(to.number)
-			errs = append(errs,
-				from.addRoute(route{To: v4, Link: "eth0", Via: to.V4}),
-				from.addRoute(route{To: v6, Link: "eth0", Via: to.V6}))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// routePodsFrom lets another machine reach this node's pods.
+func (n *Node) routePodsFrom(from *Namespace, link string) error {
+	v4, v6 := podRanges(n.number)
+	return errors.Join(
+		from.addRoute(route{To: v4, Link: link, Via: n.V4}),
+		from.addRoute(route{To: v6, Link: link, Via: n.V6}),
+	)
 }
 
 // Node finds a node by name.

@@ -64,15 +64,18 @@ func (t *teller) scaleTo(ctx context.Context, client place, replicas int32) erro
 // requests reach all of them.
 func (t *teller) settle(ctx context.Context, client place, count int, without string) error {
 	const others = 2 + 2 // mooring-dns and clients
-	if err := until(ctx, func() error { return t.readyPods(ctx, count+others) }); err != nil {
-		return err
-	}
-	pods, err := t.webPods(ctx)
+	var pods []string
+	err := until(ctx, func() (err error) {
+		if pods, err = t.webPods(ctx); err != nil {
+			return err
+		}
+		if slices.Contains(pods, without) {
+			return fmt.Errorf("pod %s is still there", without)
+		}
+		return t.readyPods(ctx, count+others)
+	})
 	if err != nil {
 		return err
-	}
-	if slices.Contains(pods, without) {
-		return fmt.Errorf("pod %s is still there", without)
 	}
 	t.showPods(ctx)
 	t.await(ctx, client, fmt.Sprintf("requests reach the %d pods that are there now, and no other", count), exactly(pods), "sh", "-c",
