@@ -109,7 +109,7 @@ func (k *kernelFiles) extract(ctx context.Context, file string) error {
 func (k *kernelFiles) selectModules(ctx context.Context, patterns []string) (string, error) {
 	source := k.modulesDir()
 	top := strings.TrimSuffix(source, "/lib/modules/"+k.release)
-	if err := command(ctx, "", "depmod", "-b", top, k.release); err != nil {
+	if err := command(ctx, "", "/sbin/depmod", "-b", top, k.release); err != nil {
 		return "", err
 	}
 	list, err := os.ReadFile(filepath.Join(source, "modules.dep"))
@@ -132,7 +132,7 @@ func (k *kernelFiles) selectModules(ctx context.Context, patterns []string) (str
 	if err := decompress(ctx, target); err != nil {
 		return "", err
 	}
-	return filepath.Join(tree, "lib", "modules"), command(ctx, "", "depmod", "-b", tree, k.release)
+	return filepath.Join(tree, "lib", "modules"), command(ctx, "", "/sbin/depmod", "-b", tree, k.release)
 }
 
 func move(from, to string) error {
