@@ -7,6 +7,8 @@ import "github.com/miekg/dns"
 func (c *config) stockAnswer(q dns.Question, n *name, p *place) (answer, bool) {
 	respelled := n.zoneText != n.zone.name
 	switch {
+	case q.Qtype == dns.TypeSRV && p.kind == podName:
+		return c.stockPodSRV(q, n, p), true
 	case q.Qtype == dns.TypeSOA && p.kind != apex:
 		return answer{outcome: noData, place: *p}, true
 	case q.Qtype == dns.TypeNS && p.kind == apex && respelled:
@@ -17,4 +19,13 @@ func (c *config) stockAnswer(q dns.Question, n *name, p *place) (answer, bool) {
 		return answer{outcome: nameError, place: *p}, true
 	}
 	return answer{}, false
+}
+
+// stockPodSRV points from a Pod's name to itself.
+func (c *config) stockPodSRV(q dns.Question, n *name, p *place) answer {
+	target := below(n.labels[2]+"."+n.labels[1]+".pod", n.zoneText)
+	return answer{
+		records: []dns.RR{&dns.SRV{Hdr: c.header(q.Name, dns.TypeSRV), Weight: 100, Target: target}},
+		extra:   []dns.RR{c.addressRecord(target, p.addr)},
+	}
 }

@@ -16,6 +16,11 @@ type explanation struct {
 	text string
 }
 
+// option makes an explanation an EDNS option.
+func (e explanation) option() dns.EDNS0 {
+	return &dns.EDNS0_EDE{InfoCode: e.code, ExtraText: e.text}
+}
+
 // explain says why an answer is negative.
 func (m *Mooring) explain(snap *state.Snapshot, n *name, a *answer) explanation {
 	if a.outcome == unsure {

@@ -35,24 +35,34 @@ func TestExtendedErrors(t *testing.T) {
 	}
 }
 
-// extendedError asks with EDNS and gives the extended error of the reply.
+// extendedError gives the one extended error of a reply, nil if it has none.
 func extendedError(t *testing.T, m *Mooring, question string) *dns.EDNS0_EDE {
+	t.Helper()
+	all := extendedErrors(t, m, question)
+	if len(all) != 1 {
+		return nil
+	}
+	return all[0]
+}
+
+// extendedErrors asks with EDNS and gives the extended errors of the reply.
+func extendedErrors(t *testing.T, m *Mooring, question string) (all []*dns.EDNS0_EDE) {
 	t.Helper()
 	q := query(t, question)
 	q.SetEdns0(1232, false)
 	reply, _, err := askMsg(m, q)
-	if err != nil || reply.IsEdns0() == nil {
-		t.Fatalf("no OPT record in the reply (%v):\n%v", err, reply)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if _, err := reply.Pack(); err != nil {
 		t.Fatal(err)
 	}
-	for _, option := range reply.IsEdns0().Option {
-		if ede, is := option.(*dns.EDNS0_EDE); is {
-			return ede
+	if opt := reply.IsEdns0(); opt != nil {
+		for _, option := range opt.Option {
+			all = append(all, option.(*dns.EDNS0_EDE))
 		}
 	}
-	return nil
+	return all
 }
 
 func TestExtendedErrorBeforeSync(t *testing.T) {

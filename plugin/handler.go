@@ -31,7 +31,10 @@ type Mooring struct {
 	// hostSearch is what autopath appends to the search path.
 	hostSearch []string
 	// turns counts answers that did not fit, to begin each elsewhere.
-	turns atomic.Uint32
+	turns     atomic.Uint32
+	freshness freshness
+	// stale says how old the data is once that is too old, nil before.
+	stale atomic.Pointer[string]
 	// since is when the plugin was made, to say for how long it has not been synced.
 	since time.Time
 }
@@ -44,8 +47,11 @@ type Upstream interface {
 // Name implements plugin.Handler.
 func (m *Mooring) Name() string { return pluginName }
 
-// Ready implements ready.Readiness: true once every kind of object has been listed.
-func (m *Mooring) Ready() bool { return m.Store.Load().Synced }
+// Ready implements ready.Readiness: true once every kind of object has been listed, and,
+// if so configured, the data is fresh.
+func (m *Mooring) Ready() bool {
+	return m.Store.Load().Synced && !(m.freshness.unready && m.stale.Load() != nil)
+}
 
 // ServeDNS implements plugin.Handler.
 func (m *Mooring) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
@@ -91,6 +97,9 @@ func (m *Mooring) passesOn(a *answer, n *name) bool {
 func (m *Mooring) reply(snap *state.Snapshot, n *name, a *answer, r *dns.Msg) *dns.Msg {
 	reply := newReply(r, a.outcome.rcode())
 	reply.Answer, reply.Extra, reply.Truncated = a.records, a.extra, a.cut
+	if stale, is := m.staleness(a); is && r.IsEdns0() != nil {
+		reply.Extra = append(reply.Extra, explained(stale))
+	}
 	if a.outcome == success {
 		return reply
 	}
@@ -99,7 +108,10 @@ func (m *Mooring) reply(snap *state.Snapshot, n *name, a *answer, r *dns.Msg) *d
 		in = a.in
 	}
 	reply.Ns = []dns.RR{m.soa(snap, in, m.negativeTTL)}
-	if r.IsEdns0() != nil {
+	switch opt := reply.IsEdns0(); {
+	case opt != nil:
+		opt.Option = append(opt.Option, m.explain(snap, n, a).option())
+	case r.IsEdns0() != nil:
 		reply.Extra = append(reply.Extra, explained(m.explain(snap, n, a)))
 	}
 	return reply

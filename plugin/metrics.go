@@ -10,6 +10,7 @@ import (
 
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/internal/watch"
 )
 
 var (
@@ -36,10 +37,20 @@ var (
 		Name:      "synced",
 		Help:      "1 once all objects have been listed, 0 before.",
 	}, []string{"zone"})
+
+	contactAge = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "source_contact_age_seconds",
+		Help:      "Time since the source of a kind of object was last heard of.",
+	}, []string{"zone", "kind"})
 )
 
-// watchSnapshots keeps the metrics up to date until ctx ends.
-func (m *Mooring) watchSnapshots(ctx context.Context) {
+// watchSnapshots keeps the metrics, and what is known of the age of the data, up to date
+// until ctx ends.
+func (m *Mooring) watchSnapshots(ctx context.Context, source watch.Source) {
+	ticker := time.NewTicker(freshnessInterval)
+	defer ticker.Stop()
 	seen := m.Store.Load()
 	for {
 		snap := m.Store.Load()
@@ -48,6 +59,8 @@ func (m *Mooring) watchSnapshots(ctx context.Context) {
 		seen = snap
 		select {
 		case <-snap.Superseded():
+		case now := <-ticker.C:
+			m.showFreshness(source.Status(), now)
 		case <-ctx.Done():
 			return
 		}

@@ -1,6 +1,7 @@
 package mooring
 
 import (
+	"context"
 	"math"
 	"strconv"
 	"strings"
@@ -29,7 +30,10 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	feed := &feed{source: source, store: m.Store, patience: m.source.startupTimeout, follow: m.watchSnapshots}
+	feed := &feed{
+		source: source, store: m.Store, patience: m.source.startupTimeout,
+		follow: func(ctx context.Context) { m.watchSnapshots(ctx, source) },
+	}
 	c.OnStartup(func() error {
 		m.localAddrs = boundAddrs(dnsserver.GetConfig(c).ListenHosts)
 		feed.start()
@@ -113,6 +117,7 @@ var directives = map[string]func(*Mooring, *caddy.Controller) error{
 	"negative_ttl":           parseNegativeTTL,
 	"noendpoints":            parseNoEndpoints,
 	"pods":                   parsePods,
+	"stale_after":            parseStaleAfter,
 	"startup_timeout":        parseStartupTimeout,
 	"tls":                    parseTLS,
 	"ttl":                    parseTTL,
@@ -252,6 +257,22 @@ func parseStartupTimeout(m *Mooring, c *caddy.Controller) error {
 		return c.Errf("startup_timeout wants a duration such as 5s, not '%s'", arg)
 	}
 	m.source.startupTimeout = d
+	return nil
+}
+
+func parseStaleAfter(m *Mooring, c *caddy.Controller) error {
+	args := c.RemainingArgs()
+	if len(args) != 1 && len(args) != 2 {
+		return c.ArgErr()
+	}
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d <= 0 {
+		return c.Errf("stale_after wants a duration such as 3m, not '%s'", args[0])
+	}
+	if len(args) == 2 && args[1] != "unready" {
+		return c.Errf("stale_after DURATION can be followed by unready, not by '%s'", args[1])
+	}
+	m.freshness = freshness{limit: d, unready: len(args) == 2}
 	return nil
 }
 
