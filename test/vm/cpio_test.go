@@ -79,18 +79,26 @@ func TestArchive(t *testing.T) {
 			header("120777", "bin", "usr/bin"), header("040755", "usr", ""), header("040755", "usr/bin", ""),
 			header("100755", "usr/bin/tool", ""), header("040755", "usr/lib", ""), header("100644", "usr/lib/x.so", ""), trailer,
 		}},
-		{"tmp stays open to all", func(a *archive) { a.file("/tmp/f", 0o644, nil) },
-			[]string{header("041777", "tmp", ""), header("100644", "tmp/f", ""), trailer}},
-		{"device", func(a *archive) { a.device("/console", 5, 1) },
-			[]string{"020600 console 5:1", trailer}},
+		{
+			"tmp stays open to all", func(a *archive) { a.file("/tmp/f", 0o644, nil) },
+			[]string{header("041777", "tmp", ""), header("100644", "tmp/f", ""), trailer},
+		},
+		{
+			"device", func(a *archive) { a.device("/console", 5, 1) },
+			[]string{"020600 console 5:1", trailer},
+		},
 		{"the root itself needs no entry", func(a *archive) { a.directory("/") }, []string{trailer}},
-		{"a folder behind a link, with a link inside", func(a *archive) { a.tree("/opt", filepath.Join(host, "top")) },
+		{
+			"a folder behind a link, with a link inside", func(a *archive) { a.tree("/opt", filepath.Join(host, "top")) },
 			[]string{
 				header("040755", "opt", ""), header("120777", "opt/alias", "tool"), header("040755", "opt/sub", ""),
 				header("100600", "opt/sub/odd", "abc"), header("100755", "opt/tool", "#!"), trailer,
-			}},
-		{"a single file under another name", func(a *archive) { a.tree("/run-me", filepath.Join(host, "tree/tool")) },
-			[]string{header("100755", "run-me", "#!"), trailer}},
+			},
+		},
+		{
+			"a single file under another name", func(a *archive) { a.tree("/run-me", filepath.Join(host, "tree/tool")) },
+			[]string{header("100755", "run-me", "#!"), trailer},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
