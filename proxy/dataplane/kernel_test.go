@@ -6,12 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/mooring-project/mooring/internal/testkit/netns"
 	"github.com/mooring-project/mooring/proxy/dataplane"
 	"github.com/mooring-project/mooring/proxy/dataplane/contract"
 	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
 	"github.com/mooring-project/mooring/proxy/plan"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const callTimeout = 10 * time.Second
 

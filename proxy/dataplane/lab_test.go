@@ -1,6 +1,7 @@
 package dataplane_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -264,7 +265,7 @@ func (w way) serve(t *testing.T, h *host, port int) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { listener.Close() })
-		go accept(listener, h.name)
+		go accept(t.Context(), listener, h.name)
 	})
 }
 
@@ -279,13 +280,16 @@ func answerDatagrams(conn net.PacketConn, name string) {
 	}
 }
 
-func accept(listener net.Listener, name string) {
+// accept answers until the context ends, also those whose end never hears of theirs.
+func accept(ctx context.Context, listener net.Listener, name string) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
 			return
 		}
 		go func() {
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			defer stop()
 			defer conn.Close()
 			buffer := make([]byte, 64)
 			for {
