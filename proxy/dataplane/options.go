@@ -10,12 +10,11 @@ import (
 
 // Defaults of Options.
 const (
-	// DefaultDivertMark is bit 21. Kubernetes uses bits 14 and 15 (kubelet, kube-proxy,
-	// the CNI plugin portmap bit 13), Cilium bits 8 to 11 and, with 16 to 31, its
-	// identities; Calico's default mask is 0xffff0000, of which it takes bits from the
-	// lowest up as features are turned on, so far at most five. Where another program
-	// takes this bit, choose one it leaves.
-	DefaultDivertMark = 0x00200000
+	// DefaultDivertMark is bit 12, which the usual neighbours leave alone: portmap takes
+	// bit 13, kube-proxy and kubelet 14 and 15, Cilium 8 to 11 and from 16 up, Calico
+	// (mask 0xffff0000) and Tailscale (mask 0xff0000) some from 16 up. Where another
+	// program takes this bit, choose one it leaves.
+	DefaultDivertMark = 0x00001000
 	// DefaultMasqueradeMark is bit 14, which means the same to kube-proxy and kubelet
 	// (iptables.masqueradeBit of KubeProxyConfiguration).
 	DefaultMasqueradeMark = 0x00004000

@@ -15,7 +15,7 @@ func TestOptions(t *testing.T) {
 		"no family":                     {Options{}, false},
 		"two bits":                      {Options{IPv4: true, DivertMark: 0x3}, false},
 		"the same bit twice":            {Options{IPv4: true, DivertMark: 0x4000}, false},
-		"a bit of one's own":            {Options{IPv4: true, DivertMark: 0x1000}, true},
+		"a bit of one's own":            {Options{IPv4: true, DivertMark: 0x00200000}, true},
 		"the kernel's table main":       {Options{IPv4: true, RouteTable: 254}, false},
 		"a negative number for a table": {Options{IPv4: true, RouteTable: -1}, false},
 	} {
