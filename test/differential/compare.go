@@ -23,6 +23,9 @@ type answer struct {
 	truncated bool
 }
 
+// noReplyCode stands in the place of a response code if there is no reply.
+const noReplyCode = "no reply"
+
 // canonical brings a reply into the form that is compared. The SOA serial, which tells
 // when a server saw the last change, is left out, and so are extended errors, which the
 // stock plugin has not.
@@ -35,7 +38,7 @@ func canonical(m *dns.Msg) answer {
 		misplaced: misplaced(m.Answer), truncated: m.Truncated,
 	}
 	if m == noReply {
-		a.rcode = "no reply"
+		a.rcode = noReplyCode
 	}
 	for _, q := range m.Question {
 		a.question += q.String()

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/miekg/dns"
@@ -86,6 +85,48 @@ var exceptions = []exception{
 		code:    "D10 slice of address type FQDN",
 		decides: "DNS specification 2.4.1: a headless Service has A and AAAA records; RFC 2181 section 10.1: one CNAME at a name",
 		holds:   func(d *difference) bool { return d.anySlice(isFQDN) },
+	},
+	{
+		code:    "D11 names of services in a reverse zone",
+		decides: "RFC 8020 section 2: svc and pod in a reverse zone have no names below them",
+		holds: func(d *difference) bool {
+			l := d.labels()
+			return d.negative("NOERROR", "NXDOMAIN") && len(l) == 1 && (l[0] == "svc" || l[0] == "pod") && d.isReverse()
+		},
+	},
+	{
+		code:    "D12 pointer to a name that does not exist",
+		decides: "DNS specification 2.3.3 and 2.4.3: a PTR record points to the name that has the address; it must exist for clients",
+		holds: func(d *difference) bool {
+			return d.query.qtype == dns.TypePTR && d.isReverse() && d.ours.subsetOf(d.stock) && d.lostTargetsMissing()
+		},
+	},
+	{
+		code:    "D20 second address of an endpoint",
+		decides: "discovery/v1 Endpoint.addresses: no semantics are defined for additional addresses beyond the first",
+		compat:  true,
+		holds:   func(d *difference) bool { return d.anySlice(hasSecondAddress) },
+	},
+	{
+		code:    "D21 slice of no Service",
+		decides: "RFC 1035 section 2.3.1: a label has at least one octet; the stock plugin makes one of none and sends nothing",
+		compat:  true,
+		holds:   func(d *difference) bool { return d.stock.rcode == noReplyCode && d.query.qtype == dns.TypePTR },
+	},
+	{
+		code:    "D22 weight of an address that is in two slices",
+		decides: "RFC 2782: weights are relative; DNS specification 2.3.2 leaves them open; an endpoint counts once (EndpointSlice API: duplicates)",
+		holds: func(d *difference) bool {
+			return d.query.qtype == dns.TypeSRV && slices.Equal(d.parts, []string{"answer"}) && slices.Equal(withoutWeight(d.stock.answer), withoutWeight(d.ours.answer)) && d.anyDuplicate()
+		},
+	},
+	{
+		code:    "D23 SRV record at the name of a pod",
+		decides: "DNS specification 2: SRV records are those of named ports of Services",
+		holds: func(d *difference) bool {
+			l := d.labels()
+			return d.query.qtype == dns.TypeSRV && d.stock.only("SRV") && len(d.ours.answer) == 0 && len(l) >= 3 && l[len(l)-1] == "pod"
+		},
 	},
 }
 
@@ -207,21 +248,72 @@ func (p *pair) exists(name string) bool {
 func (d *difference) anySlice(is func(*discoveryv1.EndpointSlice) bool) (found bool) {
 	labels := d.labels()
 	each(d.objects, func(s *discoveryv1.EndpointSlice) {
-		if slices.Contains(labels, s.Namespace) && slices.Contains(labels, s.Labels[discoveryv1.LabelServiceName]) {
+		named := slices.Contains(labels, s.Namespace) && slices.Contains(labels, s.Labels[discoveryv1.LabelServiceName])
+		if named || hasAddress(s, d.query.name) {
 			found = found || is(s)
 		}
 	})
 	return found
 }
 
+// hasAddress tells whether a slice has the address that a reverse name spells.
+func hasAddress(s *discoveryv1.EndpointSlice, name string) bool {
+	for _, e := range s.Endpoints {
+		for _, addr := range e.Addresses {
+			if reverse, err := dns.ReverseAddr(addr); err == nil && dns.IsSubDomain(strings.ToLower(name), reverse) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func isFQDN(s *discoveryv1.EndpointSlice) bool { return s.AddressType == discoveryv1.AddressTypeFQDN }
 
-// service gives the Service that a name is or is below of, nil if there is none.
-func (d *difference) service() *corev1.Service {
-	l := d.labels()
-	if len(l) < 3 {
-		return nil
+func hasSecondAddress(s *discoveryv1.EndpointSlice) bool {
+	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return len(e.Addresses) > 1 })
+}
+
+// isReverse tells whether the name is below in-addr.arpa or ip6.arpa.
+func (d *difference) isReverse() bool { return dns.IsSubDomain("arpa.", d.query.name) }
+
+// subsetOf tells whether an answer has no record that another has not.
+func (a answer) subsetOf(other answer) bool { return partOf(a.answer, other.answer) }
+
+// lostTargetsMissing tells whether what the stock plugin points to and ours does not is
+// no name of the stock plugin either.
+func (d *difference) lostTargetsMissing() bool {
+	for _, record := range d.stock.answer {
+		if !slices.Contains(d.ours.answer, record) {
+			fields := strings.Fields(record)
+			if d.pair.exists(strings.ToLower(fields[len(fields)-1])) {
+				return false
+			}
+		}
 	}
-	s, _ := d.objects[objectKey{"services", l[len(l)-2], l[len(l)-3]}].(*corev1.Service)
-	return s
+	return true
+}
+
+// withoutWeight gives SRV records without their weights.
+func withoutWeight(records []string) (texts []string) {
+	for _, record := range records {
+		fields := strings.Fields(record)
+		texts = append(texts, strings.Join(slices.Delete(fields, 5, 6), " "))
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+// anyDuplicate tells whether the Service of the name has an address twice.
+func (d *difference) anyDuplicate() bool {
+	seen := make(map[string]bool)
+	twice := false
+	d.anySlice(func(s *discoveryv1.EndpointSlice) bool {
+		for _, e := range s.Endpoints {
+			twice = twice || seen[e.Addresses[0]]
+			seen[e.Addresses[0]] = true
+		}
+		return false
+	})
+	return twice
 }

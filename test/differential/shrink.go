@@ -2,20 +2,22 @@ package differential
 
 import "maps"
 
-// shrink takes objects away as long as a difference between the same parts of the two
-// answers to the same query remains, and gives what is left.
+// shrink takes objects away, first many at once, as long as a difference between the
+// same parts of the two answers to the same query remains, and gives what is left.
 func (w *world) shrink(d *difference) (*difference, error) {
-	for smaller := true; smaller; {
-		smaller = false
-		for _, key := range d.objects.keys() {
+	for size := len(d.objects); size > 0; size /= 2 {
+		keys := d.objects.keys()
+		for start := 0; start < len(keys); start += size {
 			fewer := maps.Clone(d.objects)
-			delete(fewer, key)
+			for _, key := range keys[start:min(start+size, len(keys))] {
+				delete(fewer, key)
+			}
 			still, err := w.tryObjects(d, fewer)
 			if err != nil {
 				return d, err
 			}
 			if still != nil {
-				d, smaller = still, true
+				d = still
 			}
 		}
 	}
