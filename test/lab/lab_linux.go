@@ -184,10 +184,11 @@ func (l *Lab) startProxies(ctx context.Context) error {
 		command := Command{Args: args, Output: l.options.Logs.Page("mooring-proxy " + node.Name)}
 		l.running.Go(func() error { return l.keepRunning(ctx, node.Namespace, command) })
 	}
-	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
+	// Not ctx: the goroutines above have that.
+	limited, cancel := context.WithTimeout(ctx, proxyTimeout)
 	defer cancel()
 	for _, node := range l.Nodes {
-		if err := waitHealthy(ctx, node.Namespace); err != nil {
+		if err := waitHealthy(limited, node.Namespace); err != nil {
 			return fmt.Errorf("mooring-proxy on %s: %w", node.Name, err)
 		}
 	}

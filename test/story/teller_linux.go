@@ -61,10 +61,10 @@ func mentions(text string) func(answer) error {
 	}
 }
 
-// fails expects a status other than 0.
-func fails(a answer) error {
-	if a.status == 0 {
-		return errors.New("it succeeded")
+// doesNotExist expects that a name server denied a name, in all forms it was asked for.
+func doesNotExist(a answer) error {
+	if a.status == 0 || !strings.Contains(a.output, "NXDOMAIN") || strings.Contains(a.output, "Name:") {
+		return fmt.Errorf("exit status %d, and it is not denied", a.status)
 	}
 	return nil
 }
