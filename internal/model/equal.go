@@ -27,7 +27,7 @@ func (s *EndpointSlice) Equal(o *EndpointSlice) bool {
 	if s == nil || o == nil {
 		return s == o
 	}
-	return s.Name == o.Name && s.Service == o.Service && slices.Equal(s.Ports, o.Ports) &&
+	return s.Name == o.Name && s.Service == o.Service && s.Cluster == o.Cluster && slices.Equal(s.Ports, o.Ports) &&
 		slices.EqualFunc(s.Endpoints, o.Endpoints, func(a, b Endpoint) bool { return a.Equal(&b) })
 }
 

@@ -154,6 +154,9 @@ type EndpointSlice struct {
 	// Name is unique within the Service's namespace.
 	Name    string
 	Service ServiceKey
+	// Cluster is the cluster that the endpoints are in; set for Services imported from
+	// a cluster set (KEP-1645), empty for others.
+	Cluster string
 	Ports   []EndpointPort
 	// Endpoints are those with an IP address; a slice of address type FQDN
 	// yields none.

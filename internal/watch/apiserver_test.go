@@ -200,6 +200,7 @@ func head(body map[string]any, resource, suffix string) {
 	types := map[string][2]string{
 		"services": {"v1", "Service"}, "namespaces": {"v1", "Namespace"}, "nodes": {"v1", "Node"}, "pods": {"v1", "Pod"},
 		"endpointslices": {"discovery.k8s.io/v1", "EndpointSlice"}, "servicecidrs": {"networking.k8s.io/v1", "ServiceCIDR"},
+		"serviceimports": {"multicluster.x-k8s.io/v1alpha1", "ServiceImport"},
 	}
 	body["apiVersion"], body["kind"] = types[resource][0], types[resource][1]+suffix
 }

@@ -24,11 +24,12 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	mcsv1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
 const protobuf = "application/vnd.kubernetes.protobuf"
 
-// clients talk to one API server. A client for each of the three API groups that are
+// clients talk to one API server. A client for each of the four API groups that are
 // needed spares the binary the other fifty of client-go's clientset.
 type clients struct {
 	byGroup    map[schema.GroupVersion]rest.Interface
@@ -37,11 +38,11 @@ type clients struct {
 	host, hint string
 }
 
-// newScheme knows the three API groups and no other.
+// newScheme knows the four API groups and no other.
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, mcsv1.Install} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("scheme: %w", err)
 		}
@@ -79,7 +80,7 @@ func newClients(config *KubernetesConfig) (*clients, error) {
 		byGroup: make(map[schema.GroupVersion]rest.Interface), parameters: runtime.NewParameterCodec(scheme),
 		host: server.Host, hint: hint,
 	}
-	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
+	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion, mcsv1.SchemeGroupVersion} {
 		group := rest.CopyConfig(server)
 		group.GroupVersion, group.APIPath = &gv, "/apis"
 		if gv.Group == "" {

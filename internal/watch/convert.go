@@ -184,7 +184,11 @@ func (c *converter) servicePorts(in []corev1.ServicePort) []model.ServicePort {
 
 // slice converts an EndpointSlice; nil if it belongs to no Service.
 func (c *converter) slice(in *discoveryv1.EndpointSlice) *model.EndpointSlice {
-	service := in.Labels[discoveryv1.LabelServiceName]
+	return c.sliceOf(in, in.Labels[discoveryv1.LabelServiceName])
+}
+
+// sliceOf converts an EndpointSlice of a Service; nil if the Service has no name.
+func (c *converter) sliceOf(in *discoveryv1.EndpointSlice, service string) *model.EndpointSlice {
 	if service == "" {
 		return nil
 	}

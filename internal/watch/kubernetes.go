@@ -79,6 +79,10 @@ type Kubernetes struct {
 // NewKubernetes prepares a Source. It reads the configuration but does not contact the
 // server; an error says what is wrong in the configuration.
 func NewKubernetes(config KubernetesConfig) (Source, error) {
+	return newKubernetes(config, func(s *Selection) []*kind { return wantedKinds(s, config.Want) })
+}
+
+func newKubernetes(config KubernetesConfig, choose func(*Selection) []*kind) (Source, error) {
 	clients, err := newClients(&config)
 	if err != nil {
 		return nil, err
@@ -86,7 +90,7 @@ func NewKubernetes(config KubernetesConfig) (Source, error) {
 	k := &Kubernetes{
 		clients: clients, selection: config.Selection, logger: orDefault(config.Logger), pause: 500 * time.Millisecond,
 	}
-	k.kinds = wantedKinds(&k.selection, config.Want)
+	k.kinds = choose(&k.selection)
 	var names []string
 	for _, kind := range k.kinds {
 		if err := checkSelectors(kind); err != nil {
