@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
@@ -80,12 +81,18 @@ func newSource(c config.Config, logger *slog.Logger) (watch.Source, error) {
 
 func dataplaneOptions(c config.Config, logger *slog.Logger) dataplane.Options {
 	return dataplane.Options{
-		IPv4: true, IPv6: true,
+		IPv4: true, IPv6: hasIPv6(), RandomFully: true,
 		DivertMark: c.Mark, RouteTable: c.Table, RulePriority: c.RulePriority,
 		MasqueradeAll: c.MasqueradeAll,
 		TCPTimeout:    c.TCPTimeout, TCPFinTimeout: c.TCPFinTimeout, UDPTimeout: c.UDPTimeout,
 		Logger: logger,
 	}
+}
+
+// hasIPv6 tells whether the kernel speaks IPv6 at all; it can be built or booted without.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
 }
 
 func planContext(c config.Config, addresses []netip.Addr) plan.Context {

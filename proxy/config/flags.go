@@ -90,7 +90,7 @@ func flagSet(c *Config, command *Command, file *string) *pflag.FlagSet {
 	f.DurationVar(&c.TCPFinTimeout, "ipvs-tcpfin-timeout", c.TCPFinTimeout, "IPVS's timeout after a TCP FIN; 0 leaves the kernel's")
 	f.DurationVar(&c.UDPTimeout, "ipvs-udp-timeout", c.UDPTimeout, "IPVS's timeout of UDP flows; 0 leaves the kernel's")
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long an endpoint that leaves may keep its TCP connections")
-	f.Uint32Var(&c.Mark, "divert-mark", c.Mark, "the one bit of the packet mark that leads a packet to IPVS; 0 for 0x200000")
+	f.Uint32Var(&c.Mark, "divert-mark", c.Mark, "the one bit of the packet mark that leads a packet to IPVS; 0 for 0x1000")
 	f.IntVar(&c.Table, "route-table", c.Table, "number of the route table for marked packets; 0 for 20046")
 	f.IntVar(&c.RulePriority, "rule-priority", c.RulePriority, "priority of the rule that leads to it; 0 for 100")
 	f.IntVarP(&c.Verbosity, "v", "v", c.Verbosity, "log level; debug lines from 4 on")
