@@ -19,6 +19,8 @@ import (
 // change is kept, so that a watch can begin at any resource version.
 type api struct {
 	*httptest.Server
+	// closing ends the watches.
+	closing chan struct{}
 
 	// mu guards what follows.
 	mu      sync.Mutex
@@ -47,17 +49,24 @@ type change struct {
 }
 
 func startAPI() *api {
-	a := &api{version: 1, objects: make(map[objectKey]*stored), more: make(chan struct{})}
+	a := &api{version: 1, objects: make(map[objectKey]*stored), more: make(chan struct{}), closing: make(chan struct{})}
 	a.Server = httptest.NewServer(a)
 	return a
 }
 
-// replace makes the given objects all there are.
-func (a *api) replace(want cluster) error {
+// stop ends all watches and the server.
+func (a *api) stop() {
+	close(a.closing)
+	a.Server.Close()
+}
+
+// replace makes the given objects all there are. Watchers hear of the objects in last
+// after all others.
+func (a *api) replace(want, last cluster) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for key, old := range a.objects {
-		if _, stays := want[key]; !stays {
+		if want[key] == nil && last[key] == nil {
 			a.version++
 			delete(a.objects, key)
 			gone := &stored{object: old.object, version: a.version, plain: old.plain}
@@ -65,9 +74,11 @@ func (a *api) replace(want cluster) error {
 			a.history = append(a.history, change{version: a.version, resource: key.resource, before: gone})
 		}
 	}
-	for key, object := range want {
-		if err := a.put(key, object); err != nil {
-			return err
+	for _, objects := range []cluster{want, last} {
+		for key, object := range objects {
+			if err := a.put(key, object); err != nil {
+				return err
+			}
 		}
 	}
 	close(a.more)
@@ -156,6 +167,8 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request, f *filter) {
 		flusher.Flush()
 		select {
 		case <-more:
+		case <-a.closing:
+			return
 		case <-r.Context().Done():
 			return
 		}

@@ -74,21 +74,17 @@ func (w *world) close() error {
 	for _, s := range w.servers {
 		failures = append(failures, s.stop())
 	}
-	w.api.CloseClientConnections()
-	w.api.Close()
+	w.api.stop()
 	return errors.Join(failures...)
 }
 
 // publish gives the API server other objects and does not wait.
 func (w *world) publish(c cluster) error {
 	w.step++
-	with := make(cluster)
-	for key, object := range c {
-		with[key] = object
-	}
-	with.add(barrier(w.step)...)
 	w.now = c
-	return w.api.replace(with)
+	last := make(cluster)
+	last.add(barrier(w.step)...)
+	return w.api.replace(c, last)
 }
 
 // show publishes objects and waits until the servers have them, all if none is named.
