@@ -4,8 +4,6 @@ import (
 	"net/netip"
 
 	"github.com/miekg/dns"
-
-	"github.com/mooring-project/mooring/internal/state"
 )
 
 // maxAliases is how many ExternalName Services in a row are followed.
@@ -14,7 +12,7 @@ const maxAliases = 10
 // aliasAnswer is the answer at a Service of type ExternalName: a CNAME record, whatever
 // the type asked for (RFC 1034 section 3.6.2), and what is found at its target. The
 // response code is that of the last name in the chain (RFC 6604 section 3).
-func (c *config) aliasAnswer(snap *state.Snapshot, q question, n *name, p *place, aliases int) answer {
+func (c *config) aliasAnswer(snap view, q question, n *name, p *place, aliases int) answer {
 	if c.stock {
 		return c.stockAliasAnswer(snap, q, n, p, aliases)
 	}
@@ -26,10 +24,11 @@ func (c *config) aliasAnswer(snap *state.Snapshot, q question, n *name, p *place
 	return c.follow(snap, q, alias, aliases)
 }
 
-// follow adds what is found at an alias's target.
-func (c *config) follow(snap *state.Snapshot, q question, alias *dns.CNAME, aliases int) answer {
+// follow adds what is found at an alias's target. A target in a multicluster zone is left
+// to the upstream like one outside: its answer is made from another view.
+func (c *config) follow(snap view, q question, alias *dns.CNAME, aliases int) answer {
 	at, ours := parseName(c.zones, alias.Target)
-	if !ours {
+	if !ours || at.zone.multicluster {
 		return answer{records: []dns.RR{alias}, follow: alias.Target}
 	}
 	q.Name, q.room = alias.Target, 0
@@ -46,7 +45,7 @@ func (c *config) follow(snap *state.Snapshot, q question, alias *dns.CNAME, alia
 
 // stockAliasAnswer gives no CNAME record unless addresses are found behind it, and none
 // for a name that looks like an address.
-func (c *config) stockAliasAnswer(snap *state.Snapshot, q question, n *name, p *place, aliases int) answer {
+func (c *config) stockAliasAnswer(snap view, q question, n *name, p *place, aliases int) answer {
 	target := dns.Fqdn(p.service.Service.ExternalName)
 	if _, err := netip.ParseAddr(p.service.Service.ExternalName); err == nil {
 		return c.negative(snap, nameError, p)

@@ -6,7 +6,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/mooring-project/mooring/internal/model"
-	"github.com/mooring-project/mooring/internal/state"
 )
 
 // outcome is what a lookup came to (RFC 2308 section 2).
@@ -45,12 +44,12 @@ type answer struct {
 }
 
 // answerQuestion computes the answer to one question about a name in our zones.
-func (c *config) answerQuestion(snap *state.Snapshot, q question, n *name) answer {
+func (c *config) answerQuestion(snap view, q question, n *name) answer {
 	return c.answerAfter(snap, q, n, 0)
 }
 
 // answerAfter is answerQuestion at the end of a chain of so many aliases.
-func (c *config) answerAfter(snap *state.Snapshot, q question, n *name, aliases int) answer {
+func (c *config) answerAfter(snap view, q question, n *name, aliases int) answer {
 	p := c.locate(snap, n)
 	if c.stock {
 		if a, differs := c.stockAnswer(q.Question, n, &p); differs {
@@ -76,15 +75,15 @@ func (c *config) answerAfter(snap *state.Snapshot, q question, n *name, aliases 
 }
 
 // negative turns a verdict into doubt as long as the snapshot is incomplete.
-func (c *config) negative(snap *state.Snapshot, verdict outcome, p *place) answer {
-	if !snap.Synced {
+func (c *config) negative(snap view, verdict outcome, p *place) answer {
+	if !snap.synced() {
 		verdict = unsure
 	}
 	return answer{outcome: verdict, place: *p}
 }
 
 // records gives the records of a type at a place.
-func (c *config) records(snap *state.Snapshot, q question, n *name, p *place) (a answer) {
+func (c *config) records(snap view, q question, n *name, p *place) (a answer) {
 	switch q.Qtype {
 	case dns.TypeA, dns.TypeAAAA:
 		a.records, a.cut = c.addressRecords(snap, q, n, p)
@@ -108,7 +107,7 @@ func (c *config) records(snap *state.Snapshot, q question, n *name, p *place) (a
 	return a
 }
 
-func (c *config) addressRecords(snap *state.Snapshot, q question, n *name, p *place) ([]dns.RR, bool) {
+func (c *config) addressRecords(snap view, q question, n *name, p *place) ([]dns.RR, bool) {
 	var out addresses
 	out.open(q.Question, c.ttl)
 	switch p.kind {

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin/pkg/dnsutil"
-
-	"github.com/mooring-project/mooring/internal/state"
 )
 
 // Defaults of the directives, those of the stock plugin.
@@ -68,6 +66,8 @@ type zone struct {
 	mname, rname string
 	// reverse is true below in-addr.arpa and ip6.arpa.
 	reverse bool
+	// multicluster is true if the zone holds the Services of a cluster set.
+	multicluster bool
 	// holdsReverse is true if addresses can be asked for in it, as in the root.
 	holdsReverse bool
 }
@@ -94,7 +94,7 @@ func below(labels, zone string) string {
 
 // exposes tells whether clients may see a namespace, by configuration and because it
 // exists.
-func (c *config) exposes(snap *state.Snapshot, namespace string) bool {
+func (c *config) exposes(snap view, namespace string) bool {
 	return c.lists(namespace) && snap.Namespace(namespace) != nil
 }
 

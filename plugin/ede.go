@@ -7,7 +7,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/mooring-project/mooring/internal/model"
-	"github.com/mooring-project/mooring/internal/state"
 )
 
 // explanation is an extended DNS error (RFC 8914).
@@ -22,7 +21,7 @@ func (e explanation) option() dns.EDNS0 {
 }
 
 // explain says why an answer is negative.
-func (m *Mooring) explain(snap *state.Snapshot, n *name, a *answer) explanation {
+func (m *Mooring) explain(snap view, n *name, a *answer) explanation {
 	if a.outcome == unsure {
 		return explanation{dns.ExtendedErrorCodeNotReady,
 			fmt.Sprintf("not synced for %s", time.Since(m.since).Round(time.Second))}

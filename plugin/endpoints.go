@@ -71,8 +71,11 @@ func serviceLabels(key model.ServiceKey) string { return key.Name + "." + key.Na
 
 // member is a ready endpoint under its name.
 type member struct {
-	addr  netip.Addr
+	addr netip.Addr
+	// label is the name below the Service: one label, or two with the cluster's.
 	label string
+	// host and cluster are its parts; cluster is empty for this cluster's own.
+	host, cluster string
 	// target is its full name in the primary zone.
 	target string
 	// topology is the zone in which it runs.
@@ -104,9 +107,13 @@ func (c *config) deriveMembers(service *state.Service) *members {
 	m := &members{naming: c.naming, all: make([]member, 0, count)}
 	suffix := "." + below(serviceLabels(service.Service.Key), c.naming.primary)
 	eachReady(service, func(slice *model.EndpointSlice, e *model.Endpoint) bool {
-		label := c.naming.label(e)
+		host := c.naming.label(e)
+		label := host
+		if slice.Cluster != "" {
+			label += "." + slice.Cluster
+		}
 		m.all = append(m.all, member{
-			addr: e.Addr.Unmap(), label: label, target: label + suffix, topology: e.Zone, ports: slice.Ports,
+			addr: e.Addr.Unmap(), host: host, cluster: slice.Cluster, label: label, target: label + suffix, topology: e.Zone, ports: slice.Ports,
 		})
 		return true
 	})
@@ -141,10 +148,15 @@ func (m *members) pick(p *place, visit func(*member)) {
 	}
 	for i := range m.all {
 		e := &m.all[i]
-		if (p.endpoint == "" || strings.EqualFold(e.label, p.endpoint)) && (p.topology == "" || e.in(p.topology)) {
+		if e.named(p) && (p.topology == "" || e.in(p.topology)) {
 			visit(e)
 		}
 	}
+}
+
+// named tells whether a member has the name that a place selects.
+func (e *member) named(p *place) bool {
+	return (p.endpoint == "" || strings.EqualFold(e.host, p.endpoint)) && (p.cluster == "" || strings.EqualFold(e.cluster, p.cluster))
 }
 
 // in tells whether a member runs in a topology zone; names do not tell case apart.

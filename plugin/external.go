@@ -21,7 +21,7 @@ const (
 // External implements external.Externaler: the external addresses of a Service, or the
 // endpoints of a headless one.
 func (m *Mooring) External(req request.Request, headless bool) ([]msg.Service, int) {
-	snap := m.Store.Load()
+	snap := m.localView()
 	if req.QType() == dns.TypePTR {
 		if prefix, reverse := prefixOfName(req.Name()); reverse && prefix.IsSingleIP() {
 			return m.externalReverse(snap, prefix.Addr())
@@ -54,7 +54,7 @@ func (m *Mooring) External(req request.Request, headless bool) ([]msg.Service, i
 
 // externalPlace finds SERVICE.NAMESPACE, ENDPOINT.SERVICE.NAMESPACE and
 // _PORT._PROTOCOL.SERVICE.NAMESPACE.
-func externalPlace(snap *state.Snapshot, n *name) (p place, found bool) {
+func externalPlace(snap view, n *name) (p place, found bool) {
 	p.service = snap.Service(model.ServiceKey{Namespace: n.labels[0], Name: n.labels[1]})
 	switch n.count {
 	case 2:
@@ -108,7 +108,7 @@ func externalAddrs(service *model.Service) []netip.Addr {
 	return append(service.ExternalIPs[:len(service.ExternalIPs):len(service.ExternalIPs)], service.LoadBalancerIPs...)
 }
 
-func (m *Mooring) externalReverse(snap *state.Snapshot, addr netip.Addr) (list []msg.Service, rcode int) {
+func (m *Mooring) externalReverse(snap view, addr netip.Addr) (list []msg.Service, rcode int) {
 	if use := snap.Address(addr); use != nil {
 		for _, key := range use.Services {
 			service := m.pointedTo(snap, key)
@@ -169,7 +169,7 @@ func (m *Mooring) externalNameservers(service *state.Service, zone string, headl
 func (m *Mooring) ExternalServices(zone string, headless bool) (services []msg.Service, grouped map[string][]msg.Service) {
 	grouped = make(map[string][]msg.Service)
 	root := msg.Path(zone, "c")
-	for _, entry := range m.exposedServices(m.Store.Load()) {
+	for _, entry := range m.exposedServices(m.localView()) {
 		service := entry.Service
 		base := root + "/" + service.Key.Namespace + "/" + service.Key.Name
 		outside := externalAddrs(service)

@@ -182,6 +182,8 @@ func section(b *strings.Builder, mark string, records []dns.RR) {
 }
 
 // soaLine is how the authority section of a negative answer reads.
-func soaLine(zone string) string {
-	return "\nauthority: " + zone + " 5 IN SOA ns.dns." + zone + " hostmaster." + zone + " 1800000000 7200 1800 86400 5"
+func soaLine(zone string) string { return soaOf(zone, "1800000000") }
+
+func soaOf(zone, serial string) string {
+	return "\nauthority: " + zone + " 5 IN SOA ns.dns." + zone + " hostmaster." + zone + " " + serial + " 7200 1800 86400 5"
 }

@@ -23,6 +23,8 @@ type Mooring struct {
 	// Store holds the state of the cluster; whoever builds a Mooring without a source
 	// fills it. It must have an address index (state.NewIndexedStore).
 	Store *state.Store
+	// Imports holds the Services of the multicluster zones; nil if there are none.
+	Imports *state.Store
 	// Upstream resolves targets of ExternalName Services outside our zones.
 	Upstream Upstream
 
@@ -50,7 +52,8 @@ func (m *Mooring) Name() string { return pluginName }
 // Ready implements ready.Readiness: true once every kind of object has been listed, and,
 // if so configured, the data is fresh.
 func (m *Mooring) Ready() bool {
-	return m.Store.Load().Synced && !(m.freshness.unready && m.stale.Load() != nil)
+	imports := m.Imports == nil || m.Imports.Load().Synced
+	return m.Store.Load().Synced && imports && !(m.freshness.unready && m.stale.Load() != nil)
 }
 
 // ServeDNS implements plugin.Handler.
@@ -66,7 +69,7 @@ func (m *Mooring) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if q.Qtype == dns.TypeA || q.Qtype == dns.TypeAAAA {
 		q.room, q.turn = room(w, r), m.turns.Load()
 	}
-	snap := m.Store.Load()
+	snap := m.view(n.zone)
 	a := m.answerQuestion(snap, q, &n)
 	if m.passesOn(&a, &n) {
 		return plugin.NextOrFailure(pluginName, m.Next, ctx, w, r)
@@ -94,7 +97,7 @@ func (m *Mooring) passesOn(a *answer, n *name) bool {
 }
 
 // reply makes an answer a message.
-func (m *Mooring) reply(snap *state.Snapshot, n *name, a *answer, r *dns.Msg) *dns.Msg {
+func (m *Mooring) reply(snap view, n *name, a *answer, r *dns.Msg) *dns.Msg {
 	reply := newReply(r, a.outcome.rcode())
 	reply.Answer, reply.Extra, reply.Truncated = a.records, a.extra, a.cut
 	if stale, is := m.staleness(a); is && r.IsEdns0() != nil {

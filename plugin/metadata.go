@@ -27,6 +27,9 @@ func (m *Mooring) Metadata(ctx context.Context, state request.Request) context.C
 	if m.zonal {
 		publish(ctx, "zone", r.topology)
 	}
+	if n.zone.multicluster {
+		publish(ctx, "cluster", r.cluster)
+	}
 	publish(ctx, "service", r.service)
 	publish(ctx, "namespace", r.namespace)
 	publish(ctx, "kind", r.kind)
@@ -76,7 +79,7 @@ func publish(ctx context.Context, label, value string) {
 
 // reading is what a name says by its form alone.
 type reading struct {
-	port, protocol, endpoint, topology, service, namespace, kind string
+	port, protocol, endpoint, cluster, topology, service, namespace, kind string
 }
 
 // readName reads a name without looking anything up.
@@ -88,6 +91,8 @@ func (c *config) readName(n *name) (r reading) {
 	switch {
 	case n.count == 4:
 		r.endpoint = n.labels[3]
+	case n.count == 5 && n.rest == "" && n.zone.multicluster && !strings.HasPrefix(n.labels[3], "_") && !strings.HasPrefix(n.labels[4], "_"):
+		r.cluster, r.endpoint = n.labels[3], n.labels[4]
 	case n.count == 5 && n.rest == "":
 		r.protocol, r.port = strings.TrimPrefix(n.labels[3], "_"), strings.TrimPrefix(n.labels[4], "_")
 	case c.zonal && n.rest != "" && n.labels[3] == "_zone":

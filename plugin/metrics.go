@@ -48,7 +48,7 @@ var (
 
 // watchSnapshots keeps the metrics, and what is known of the age of the data, up to date
 // until ctx ends.
-func (m *Mooring) watchSnapshots(ctx context.Context, source watch.Source) {
+func (m *Mooring) watchSnapshots(ctx context.Context, sources []feeding) {
 	ticker := time.NewTicker(freshnessInterval)
 	defer ticker.Stop()
 	seen := m.Store.Load()
@@ -60,11 +60,18 @@ func (m *Mooring) watchSnapshots(ctx context.Context, source watch.Source) {
 		select {
 		case <-snap.Superseded():
 		case now := <-ticker.C:
-			m.showFreshness(source.Status(), now)
+			m.showFreshness(statuses(sources), now)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func statuses(sources []feeding) (kinds []watch.KindStatus) {
+	for _, s := range sources {
+		kinds = append(kinds, s.Status()...)
+	}
+	return kinds
 }
 
 func (m *Mooring) showSnapshot(snap *state.Snapshot) {

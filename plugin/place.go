@@ -24,7 +24,7 @@ type place struct {
 
 // selector picks endpoints and ports of a Service. An empty field admits everything.
 type selector struct {
-	endpoint, port, protocol, topology string
+	endpoint, cluster, port, protocol, topology string
 }
 
 // placeKind tells the kinds of names apart.
@@ -39,6 +39,7 @@ const (
 	versionName
 	nameserverName
 	serviceName
+	clusterName
 	endpointName
 	protocolName
 	portName
@@ -65,7 +66,7 @@ const (
 
 // locate finds out what a name stands for. A negative verdict takes two probes: the
 // namespace and the Service.
-func (c *config) locate(snap *state.Snapshot, n *name) place {
+func (c *config) locate(snap view, n *name) place {
 	if n.count == 0 {
 		return place{kind: apex}
 	}
@@ -106,7 +107,7 @@ func (c *config) locateNameserver(n *name) place {
 	return place{}
 }
 
-func (c *config) locateService(snap *state.Snapshot, n *name) place {
+func (c *config) locateService(snap view, n *name) place {
 	if n.count == 1 {
 		return place{kind: emptyNonTerminal}
 	}
@@ -130,7 +131,7 @@ func (c *config) locateService(snap *state.Snapshot, n *name) place {
 }
 
 // hidden says why clients cannot see a namespace, unexplained if they can.
-func (c *config) hidden(snap *state.Snapshot, namespace string) reason {
+func (c *config) hidden(snap view, namespace string) reason {
 	if !c.lists(namespace) {
 		return notExposed
 	}
@@ -148,7 +149,9 @@ func (c *config) locateBelowService(n *name, service *state.Service) place {
 	}
 	first := n.labels[3]
 	switch {
-	case c.zonal && first == "_zone":
+	case n.zone.multicluster && !strings.HasPrefix(first, "_") && !strings.HasPrefix(n.labels[4], "_"):
+		return c.locateImported(n, p)
+	case c.zonal && !n.zone.multicluster && first == "_zone":
 		return c.locateZonal(n, p)
 	case n.count == 4 && strings.HasPrefix(first, "_") && !c.stock:
 		p.kind, p.protocol = protocolName, first[1:]
@@ -156,6 +159,19 @@ func (c *config) locateBelowService(n *name, service *state.Service) place {
 		p.kind, p.endpoint = endpointName, first
 	case n.count == 5 && n.rest == "" && c.portSyntax(first, n.labels[4]):
 		p.kind, p.protocol, p.port = portName, strings.TrimPrefix(first, "_"), strings.TrimPrefix(n.labels[4], "_")
+	default:
+		p.why = noSuchEndpoint
+	}
+	return p
+}
+
+// locateImported knows CLUSTER and ENDPOINT.CLUSTER below a Service of a cluster set.
+func (c *config) locateImported(n *name, p place) place {
+	switch {
+	case n.count == 4 && !c.stock:
+		p.kind, p.cluster = clusterName, n.labels[3]
+	case n.count == 5 && n.rest == "":
+		p.kind, p.endpoint, p.cluster = endpointName, n.labels[4], n.labels[3]
 	default:
 		p.why = noSuchEndpoint
 	}
@@ -194,7 +210,7 @@ func (c *config) exists(p *place) bool {
 	case serviceName:
 		// A headless name exists while an endpoint is ready (specification 2.4.1).
 		return !p.service.Service.Headless || anyReady(p.service)
-	case endpointName:
+	case endpointName, clusterName:
 		return c.anyEndpoint(p)
 	case protocolName, portName:
 		return c.anyPort(p)

@@ -9,7 +9,7 @@ import (
 )
 
 // locatePod knows the names of Pods, 1-2-3-4.NAMESPACE.pod.
-func (c *config) locatePod(snap *state.Snapshot, n *name) place {
+func (c *config) locatePod(snap view, n *name) place {
 	if n.count == 1 {
 		return place{kind: emptyNonTerminal}
 	}
@@ -28,7 +28,7 @@ func (c *config) locatePod(snap *state.Snapshot, n *name) place {
 	if !valid {
 		return place{}
 	}
-	if c.pods == podsVerified && podIn(snap, addr, n.labels[1]) == nil {
+	if c.pods == podsVerified && podIn(snap.local, addr, n.labels[1]) == nil {
 		return place{why: noSuchPod}
 	}
 	return place{kind: podName, addr: addr}

@@ -18,7 +18,7 @@ const (
 
 // locateReverse knows the names of addresses and of the prefixes above them. It says
 // whether the name is below in-addr.arpa or ip6.arpa at all.
-func (c *config) locateReverse(snap *state.Snapshot, n *name) (p place, reverse bool) {
+func (c *config) locateReverse(snap view, n *name) (p place, reverse bool) {
 	prefix, reverse := prefixOfName(n.full)
 	switch {
 	case !reverse:
@@ -105,7 +105,7 @@ func prefixOfV6(left string) netip.Prefix {
 
 // pointerTargets gives the names of an address: that of the Service whose ClusterIP it
 // is, else one for each Service that has it as a ready endpoint.
-func (c *config) pointerTargets(snap *state.Snapshot, addr netip.Addr) (targets []string) {
+func (c *config) pointerTargets(snap view, addr netip.Addr) (targets []string) {
 	use := snap.Address(addr)
 	if use == nil {
 		return nil
@@ -128,7 +128,7 @@ func (c *config) pointerTargets(snap *state.Snapshot, addr netip.Addr) (targets 
 }
 
 // pointedTo gives a Service that a PTR record may name, nil if clients may not see it.
-func (c *config) pointedTo(snap *state.Snapshot, key model.ServiceKey) *state.Service {
+func (c *config) pointedTo(snap view, key model.ServiceKey) *state.Service {
 	if c.stock && len(c.namespaces) == 0 || c.exposes(snap, key.Namespace) {
 		return snap.Service(key)
 	}
@@ -151,7 +151,7 @@ func hasAddr(list []netip.Addr, addr netip.Addr) bool {
 }
 
 // pointerAnswer is the answer at a reverse name: it exists while an address has a name.
-func (c *config) pointerAnswer(snap *state.Snapshot, q dns.Question, p *place) answer {
+func (c *config) pointerAnswer(snap view, q dns.Question, p *place) answer {
 	targets := c.pointerTargets(snap, p.addr)
 	switch {
 	case len(targets) == 0:

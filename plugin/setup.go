@@ -3,6 +3,7 @@ package mooring
 import (
 	"context"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,13 +27,13 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	source, err := m.open()
+	sources, err := m.open()
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
 	feed := &feed{
-		source: source, store: m.Store, patience: m.source.startupTimeout,
-		follow: func(ctx context.Context) { m.watchSnapshots(ctx, source) },
+		sources: sources, patience: m.source.startupTimeout,
+		follow: func(ctx context.Context) { m.watchSnapshots(ctx, sources) },
 	}
 	c.OnStartup(func() error {
 		m.localAddrs = boundAddrs(dnsserver.GetConfig(c).ListenHosts)
@@ -112,6 +113,7 @@ var directives = map[string]func(*Mooring, *caddy.Controller) error{
 	"kubeconfig":             parseKubeconfig,
 	"labels":                 parseLabels,
 	"manifests":              parseManifests,
+	"multicluster":           parseMulticluster,
 	"namespace_labels":       parseNamespaceLabels,
 	"namespaces":             parseNamespaces,
 	"negative_ttl":           parseNegativeTTL,
@@ -122,6 +124,22 @@ var directives = map[string]func(*Mooring, *caddy.Controller) error{
 	"tls":                    parseTLS,
 	"ttl":                    parseTTL,
 	"zonal":                  parseZonal,
+}
+
+func parseMulticluster(m *Mooring, c *caddy.Controller) error {
+	origins := c.RemainingArgs()
+	if len(origins) == 0 {
+		return c.ArgErr()
+	}
+	for _, origin := range plugin.OriginsFromArgsOrServerBlock(origins, nil) {
+		i := slices.IndexFunc(m.zones, func(z zone) bool { return z.name == origin })
+		if i < 0 {
+			return c.Errf("multicluster zone %s is not among the zones of this plugin", origin)
+		}
+		m.zones[i].multicluster = true
+	}
+	m.Imports = state.NewIndexedStore()
+	return nil
 }
 
 func parseNamespaces(m *Mooring, c *caddy.Controller) error {
@@ -319,6 +337,9 @@ func (m *Mooring) check(c *caddy.Controller) error {
 	s := &m.source
 	if s.manifests != "" && (s.endpoint != "" || s.kubeconfig != "" || s.certFile != "") {
 		return c.Errf("manifests takes the place of an API server: remove endpoint, kubeconfig and tls")
+	}
+	if s.manifests != "" && m.Imports != nil {
+		return c.Errf("multicluster needs an API server: remove manifests")
 	}
 	if len(m.namespaces) > 0 && s.namespaceLabels != "" {
 		return c.Errf("namespaces and namespace_labels cannot both be set")

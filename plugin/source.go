@@ -32,8 +32,8 @@ type sourceConfig struct {
 	startupTimeout time.Duration
 }
 
-// open makes the source that the configuration names. It contacts nobody yet.
-func (m *Mooring) open() (watch.Source, error) {
+// open makes the sources that the configuration names. It contacts nobody yet.
+func (m *Mooring) open() ([]feeding, error) {
 	s := &m.source
 	selection := watch.Selection{
 		Labels:          s.labels,
@@ -45,9 +45,10 @@ func (m *Mooring) open() (watch.Source, error) {
 	}
 	logger := slog.New(&logHandler{plugin: log})
 	if s.manifests != "" {
-		return watch.NewManifests(s.manifests, selection, logger)
+		source, err := watch.NewManifests(s.manifests, selection, logger)
+		return []feeding{{source, m.Store}}, err
 	}
-	return watch.NewKubernetes(watch.KubernetesConfig{
+	return m.openKubernetes(watch.KubernetesConfig{
 		Kubeconfig:  s.kubeconfig,
 		Context:     s.context,
 		Master:      s.endpoint,
@@ -57,11 +58,27 @@ func (m *Mooring) open() (watch.Source, error) {
 		QPS:         s.qps,
 		Burst:       s.burst,
 		MaxInflight: s.maxInflight,
-		UserAgent:   fmt.Sprintf("%s/%s (%s/%s)", caddy.AppName, strings.Fields(caddy.AppVersion + " -")[0], runtime.GOOS, runtime.GOARCH),
+		UserAgent:   userAgent(),
 		Selection:   selection,
 		Want:        watch.Want{Namespaces: true, Pods: m.pods == podsVerified},
 		Logger:      logger,
 	})
+}
+
+// openKubernetes makes the source of this cluster's objects, and if there is a
+// multicluster zone that of the cluster set's.
+func (m *Mooring) openKubernetes(config watch.KubernetesConfig) ([]feeding, error) {
+	own, err := watch.NewKubernetes(config)
+	if err != nil || m.Imports == nil {
+		return []feeding{{own, m.Store}}, err
+	}
+	imports, err := watch.NewImports(config)
+	return []feeding{{own, m.Store}, {imports, m.Imports}}, err
+}
+
+func userAgent() string {
+	version, _, _ := strings.Cut(caddy.AppVersion, " ")
+	return fmt.Sprintf("%s/%s (%s/%s)", caddy.AppName, version, runtime.GOOS, runtime.GOARCH)
 }
 
 // logHandler hands what a source logs to CoreDNS's log, so that both look alike.

@@ -20,8 +20,8 @@ func (m *Mooring) Transfer(origin string, since uint32) (<-chan []dns.RR, error)
 	if i < 0 {
 		return nil, transfer.ErrNotAuthoritative
 	}
-	snap := m.Store.Load()
-	if !snap.Synced {
+	snap := m.view(&m.zones[i])
+	if !snap.synced() {
 		return nil, transfer.ErrNotAuthoritative
 	}
 	apex := &name{full: m.zones[i].name, zone: &m.zones[i], zoneText: m.zones[i].name}
@@ -43,7 +43,7 @@ func (m *Mooring) Transfer(origin string, since uint32) (<-chan []dns.RR, error)
 var transferTypes = []uint16{dns.TypeCNAME, dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypePTR}
 
 // eachRecordSet goes over everything in a zone except the SOA record.
-func (c *config) eachRecordSet(snap *state.Snapshot, apex *name, visit func([]dns.RR)) {
+func (c *config) eachRecordSet(snap view, apex *name, visit func([]dns.RR)) {
 	if ns, _ := c.ns(snap, apex); len(ns) > 0 {
 		visit(ns)
 	}
@@ -67,7 +67,7 @@ func ownedBy(records []dns.RR, owner string, rrtype uint16) []dns.RR {
 }
 
 // owners are the names in a zone that may own records, sorted, each once.
-func (c *config) owners(snap *state.Snapshot, z *zone) []string {
+func (c *config) owners(snap view, z *zone) []string {
 	list := []string{below("dns-version", z.name), below("ns.dns", z.name)}
 	for _, entry := range c.exposedServices(snap) {
 		if z.reverse {
@@ -84,7 +84,7 @@ func (c *config) owners(snap *state.Snapshot, z *zone) []string {
 }
 
 // exposedServices are the Services that clients may see, sorted.
-func (c *config) exposedServices(snap *state.Snapshot) (list []*state.Service) {
+func (c *config) exposedServices(snap view) (list []*state.Service) {
 	for key, entry := range snap.Services() {
 		if c.exposes(snap, key.Namespace) {
 			list = append(list, entry)
@@ -134,8 +134,8 @@ func (c *config) reverseOwners(entry *state.Service, z *zone) (list []string) {
 	return list
 }
 
-func (c *config) podOwners(snap *state.Snapshot, z *zone) (list []string) {
-	for key, pod := range snap.Pods() {
+func (c *config) podOwners(snap view, z *zone) (list []string) {
+	for key, pod := range snap.local.Pods() {
 		if !c.exposes(snap, key.Namespace) {
 			continue
 		}

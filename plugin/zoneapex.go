@@ -26,7 +26,7 @@ const specification = "1.1.0"
 
 // soa is the zone's SOA record. Its owner and names keep the client's spelling of the
 // zone. Its minimum is the time for which a negative answer may be cached (RFC 2308).
-func (c *config) soa(snap *state.Snapshot, n *name, ttl uint32) *dns.SOA {
+func (c *config) soa(snap view, n *name, ttl uint32) *dns.SOA {
 	mname, rname := n.zone.mname, n.zone.rname
 	if n.zoneText != n.zone.name {
 		mname, rname = below("ns.dns", n.zoneText), below("hostmaster", n.zoneText)
@@ -61,20 +61,20 @@ type nameserver struct {
 
 // nameservers are the names of the Services that have this server as an endpoint, in
 // the zone as the client spelled it; or ns.dns with the addresses we are bound to, if
-// there is none. Services have no names in a reverse zone, so the primary zone's are
-// given there.
-func (c *config) nameservers(snap *state.Snapshot, n *name) (list []nameserver) {
+// there is none. The Services of this cluster have no names in a reverse or multicluster
+// zone, so the primary zone's are given there.
+func (c *config) nameservers(snap view, n *name) (list []nameserver) {
 	zone := n.zoneText
-	if n.zone.reverse && !c.stock {
+	if (n.zone.reverse || n.zone.multicluster) && !c.stock {
 		zone = c.naming.primary
 	}
 	for _, local := range c.localAddrs {
-		use := snap.Address(local)
+		use := snap.local.Address(local)
 		if use == nil {
 			continue
 		}
 		for _, key := range use.Services {
-			if service := snap.Service(key); service != nil && c.labelAt(service, local) != "" {
+			if service := snap.local.Service(key); service != nil && c.labelAt(service, local) != "" {
 				list = append(list, c.serviceNameservers(service, zone)...)
 			}
 		}
@@ -103,7 +103,7 @@ func (c *config) serviceNameservers(service *state.Service, zone string) (list [
 }
 
 // ns gives the zone's NS records and the addresses of their targets.
-func (c *config) ns(snap *state.Snapshot, n *name) (records, extra []dns.RR) {
+func (c *config) ns(snap view, n *name) (records, extra []dns.RR) {
 	named := make(map[string]struct{})
 	for _, server := range c.nameservers(snap, n) {
 		extra = append(extra, c.addressRecord(server.name, server.addr))

@@ -17,7 +17,11 @@ import (
 // used; Namespaces are read too.
 func NewImports(config KubernetesConfig) (Source, error) {
 	return newKubernetes(config, func(s *Selection) []*kind {
-		return []*kind{importKind(s), importSliceKind(s), namespaceKind(s)}
+		kinds := []*kind{importKind(s), namespaceKind(s)}
+		if !s.NoEndpoints {
+			kinds = append(kinds, importSliceKind(s))
+		}
+		return kinds
 	})
 }
 
