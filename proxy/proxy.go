@@ -37,11 +37,6 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 		return err
 	}
 	defer kernel.Close()
-	// The rules come first: an endpoint that is served before its masquerade rule exists
-	// would get packets whose replies go astray.
-	if err := kernel.Setup(ctx); err != nil {
-		return err
-	}
 	listeners := relay.NewSet(logger)
 	defer listeners.Close()
 	store := state.NewStore()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/mooring-project/mooring/proxy/dataplane"
 	"github.com/mooring-project/mooring/proxy/plan"
 	"github.com/mooring-project/mooring/proxy/reconcile"
 )
@@ -19,6 +20,9 @@ type split struct {
 	kernel reconcile.Dataplane
 	relays relays
 }
+
+// Setup implements reconcile.Dataplane.
+func (s split) Setup(ctx context.Context) error { return s.kernel.Setup(ctx) }
 
 // Observe implements reconcile.Dataplane.
 func (s split) Observe(ctx context.Context) (plan.Plan, error) { return s.kernel.Observe(ctx) }
@@ -44,6 +48,9 @@ func (s split) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err er
 			}
 		} else {
 			did, err := s.kernel.Apply(ctx, ops[:n])
+			if errors.Is(err, dataplane.ErrNoTable) {
+				err = errors.Join(reconcile.ErrLost, err)
+			}
 			done, errs = append(done, did...), append(errs, err)
 		}
 		ops = ops[n:]

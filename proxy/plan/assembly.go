@@ -102,3 +102,8 @@ func (a *Assembly) release(key Key, owner model.ServiceKey) {
 func (a *Assembly) Owners() []model.ServiceKey {
 	return slices.Collect(maps.Keys(a.fragments))
 }
+
+// Keys gives the keys of all objects, in no particular order.
+func (a *Assembly) Keys() []Key {
+	return slices.Collect(maps.Keys(a.claims))
+}

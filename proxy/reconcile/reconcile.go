@@ -8,6 +8,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -23,6 +24,8 @@ import (
 
 // A Dataplane is what plans are applied to.
 type Dataplane interface {
+	// Setup makes what does not depend on Services; it may be called at any time.
+	Setup(ctx context.Context) error
 	// Observe reads back what is there and ours.
 	Observe(ctx context.Context) (plan.Plan, error)
 	// Apply does ordered operations. It goes on after one that goes wrong and returns
@@ -32,6 +35,10 @@ type Dataplane interface {
 	// by the real servers' keys.
 	Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error)
 }
+
+// ErrLost is what a Dataplane's errors match when somebody has removed what Setup made: nothing
+// that was applied can be relied on.
+var ErrLost = errors.New("the data plane has been removed by somebody else")
 
 // Options are the parts of a Reconciler.
 type Options struct {
@@ -103,21 +110,16 @@ func New(options Options) *Reconciler {
 // Status gives what the loop last achieved.
 func (r *Reconciler) Status() Status { return *r.status.Load() }
 
-// Run waits for a synced snapshot and keeps the data plane equal to the newest one until
-// ctx ends. It returns an error only if the data plane cannot be observed at the start.
+// Run sets up the data plane, waits for a synced snapshot, and keeps the data plane equal to the
+// newest one until ctx ends. It returns an error only if the data plane cannot be set up and
+// observed at the start.
 func (r *Reconciler) Run(ctx context.Context) error {
+	if err := r.adopt(ctx); err != nil {
+		return err
+	}
 	snapshot, err := r.firstSynced(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended before there was anything to do
-	}
-	observed, err := r.options.Dataplane.Observe(ctx)
-	if err != nil {
-		return err
-	}
-	r.applied = plan.Apply(observed, nil)
-	r.options.Logger.Info("adopting data plane", "objects", len(r.applied))
-	for key := range r.applied {
-		r.dirty[key] = struct{}{}
 	}
 	for {
 		r.update(snapshot)
@@ -126,6 +128,24 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// adopt sets up the data plane, reads back what it holds, and has every object looked at again.
+func (r *Reconciler) adopt(ctx context.Context) error {
+	if err := r.options.Dataplane.Setup(ctx); err != nil {
+		return err
+	}
+	observed, err := r.options.Dataplane.Observe(ctx)
+	if err != nil {
+		return err
+	}
+	r.applied = plan.Apply(observed, nil)
+	for key := range r.applied {
+		r.dirty[key] = struct{}{}
+	}
+	r.touch(r.assembly.Keys())
+	r.options.Logger.Info("data plane set up", "found", len(r.applied))
+	return nil
 }
 
 // firstSynced waits until a source has listed everything.
@@ -237,6 +257,10 @@ func (r *Reconciler) apply(ctx context.Context) {
 			delete(r.dirty, op.Key)
 		}
 		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops), "revision", r.planned.Revision)
+	}
+	if errors.Is(err, ErrLost) {
+		r.options.Logger.Warn("data plane is set up again", "err", err)
+		err = errors.Join(err, r.adopt(ctx))
 	}
 	r.report(now, err)
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,51 +17,37 @@ import (
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/policy"
 	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/proxy/dataplane/fake"
 	"github.com/mooring-project/mooring/proxy/plan"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// scripted is a data plane that does what plan.Apply says, counts what it was asked to do, and
-// can be told to refuse some objects.
-type scripted struct {
-	// mu guards all fields: the loop and the test take turns, which the race detector
-	// does not see.
-	mu          sync.Mutex
-	plan        plan.Plan
-	ops         []plan.Op
-	refuse      map[plan.Key]bool
-	connections map[plan.Key]uint32
+// counted is the fake data plane, which passes the same contract as the kernel, with a list of
+// the operations that were done.
+type counted struct {
+	fake.Dataplane
+
+	mu sync.Mutex
+	// ops is guarded by mu.
+	ops []plan.Op
 }
 
-func (s *scripted) Observe(context.Context) (plan.Plan, error) { return maps.Clone(s.plan), nil }
-
-func (s *scripted) Apply(_ context.Context, ops []plan.Op) (done []plan.Op, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, op := range ops {
-		if s.refuse[op.Key] {
-			err = errors.Join(err, errors.New("refused: "+op.String()))
-			continue
-		}
-		done = append(done, op)
-	}
-	s.plan = plan.Apply(s.plan, done)
-	s.ops = append(s.ops, done...)
+func (c *counted) Apply(ctx context.Context, ops []plan.Op) ([]plan.Op, error) {
+	done, err := c.Dataplane.Apply(ctx, ops)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ops = append(c.ops, done...)
 	return done, err
 }
 
-func (s *scripted) Connections(context.Context, []plan.Key) (map[plan.Key]uint32, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.connections, nil
-}
-
-// set changes the fields.
-func (s *scripted) set(change func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change()
+// take gives the operations since the last take.
+func (c *counted) take() []plan.Op {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ops := c.ops
+	c.ops = nil
+	return ops
 }
 
 var nodeContext = plan.Context{Place: policy.Place{Node: "node-1"}, Scheduler: "rr"}
@@ -69,27 +55,40 @@ var nodeContext = plan.Context{Place: policy.Place{Node: "node-1"}, Scheduler: "
 // fixture runs a Reconciler inside a synctest bubble.
 type fixture struct {
 	store      *state.Store
-	dataplane  *scripted
+	dataplane  *counted
 	reconciler *Reconciler
 }
 
 func run(t *testing.T, adopted plan.Plan, play func(t *testing.T, f *fixture)) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fixture{store: state.NewStore(), dataplane: &scripted{plan: adopted}}
-		f.reconciler = New(Options{
-			Store: f.store, Dataplane: f.dataplane, Logger: slog.New(slog.DiscardHandler),
-			Context:      nodeContext,
-			DrainTimeout: time.Minute,
-		})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- f.reconciler.Run(ctx) }()
-		play(t, f)
+		dataplane := &counted{}
+		for _, op := range plan.Diff(nil, adopted) {
+			if err := dataplane.Foreign(op); err != nil {
+				t.Fatal(err)
+			}
+		}
+		play(t, start(t, dataplane, dataplane))
+	})
+}
+
+// start runs a Reconciler on a data plane until the test ends; what it has applied is read back
+// from fake.
+func start(t *testing.T, dataplane Dataplane, fake *counted) *fixture {
+	f := &fixture{store: state.NewStore(), dataplane: fake}
+	f.reconciler = New(Options{
+		Store: f.store, Dataplane: dataplane, Logger: slog.New(slog.DiscardHandler),
+		Context: nodeContext, DrainTimeout: time.Minute,
+	})
+	done := make(chan error)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { done <- f.reconciler.Run(ctx) }()
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	return f
 }
 
 // commit changes the objects and waits until the loop has nothing more to do.
@@ -125,7 +124,11 @@ func realServer(vip, endpoint string) plan.Key {
 
 func (f *fixture) wantPlan(t *testing.T, when, want string) {
 	t.Helper()
-	if diff := cmp.Diff(want, f.dataplane.plan.String()); diff != "" {
+	observed, err := f.dataplane.Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, observed.String()); diff != "" {
 		t.Errorf("%s: data plane (-want +got):\n%s", when, diff)
 	}
 }
@@ -137,11 +140,10 @@ divert tcp 10.96.0.10:80
 `
 
 func TestNothingIsTouchedBeforeTheFirstSync(t *testing.T) {
-	old := plan.Plan{realServer("10.96.0.10", "10.244.1.2:8080"): {Weight: 1}}
-	run(t, old, func(t *testing.T, f *fixture) {
+	run(t, nil, func(t *testing.T, f *fixture) {
 		f.commit(func(tx *state.Txn) { tx.PutService(web("web", "10.96.0.10")) })
-		if len(f.dataplane.ops) != 0 || !f.reconciler.Status().Applied.IsZero() {
-			t.Errorf("operations before sync: %v", f.dataplane.ops)
+		if ops := f.dataplane.take(); len(ops) != 0 || !f.reconciler.Status().Applied.IsZero() {
+			t.Errorf("operations before sync: %v", ops)
 		}
 	})
 }
@@ -151,8 +153,8 @@ func TestWhatIsRightIsAdopted(t *testing.T) {
 	adopted := nodeContext.Service(&state.Service{Service: service, Slices: []*model.EndpointSlice{slice(service, "10.244.1.2")}})
 	run(t, adopted, func(t *testing.T, f *fixture) {
 		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")); tx.SetSynced() })
-		if len(f.dataplane.ops) != 0 {
-			t.Errorf("operations on a data plane that is right: %v", f.dataplane.ops)
+		if ops := f.dataplane.take(); len(ops) != 0 {
+			t.Errorf("operations on a data plane that is right: %v", ops)
 		}
 		f.wantPlan(t, "after start", served)
 	})
@@ -168,10 +170,10 @@ func TestAChangeCostsItsOwnOperationsAlone(t *testing.T) {
 			}
 			tx.SetSynced()
 		})
-		f.dataplane.set(func() { f.dataplane.ops = nil })
+		f.dataplane.take()
 		f.commit(func(tx *state.Txn) { tx.PutSlice(slice(one, "10.244.1.2", "10.244.1.3")) })
 		want := []plan.Op{{Verb: plan.Add, Key: realServer("10.96.0.10", "10.244.1.3:8080"), Value: plan.Value{Weight: 1}}}
-		if diff := cmp.Diff(want, f.dataplane.ops, cmp.Comparer(func(a, b plan.Key) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff(want, f.dataplane.take(), cmp.Comparer(func(a, b plan.Key) bool { return a == b })); diff != "" {
 			t.Errorf("operations (-want +got):\n%s", diff)
 		}
 	})
@@ -184,7 +186,7 @@ func TestATCPEndpointDrainsAndReturns(t *testing.T) {
 		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")); tx.SetSynced() })
 		f.wantPlan(t, "serving", served)
 
-		f.dataplane.set(func() { f.dataplane.connections = map[plan.Key]uint32{leaving: 1} })
+		f.dataplane.SetConnections(leaving, 1)
 		f.commit(func(tx *state.Txn) { tx.PutSlice(slice(service)) })
 		pass(10 * time.Second)
 		f.wantPlan(t, "draining", `virtual-server tcp 10.96.0.10:80 scheduler rr
@@ -201,7 +203,7 @@ reject tcp 10.96.0.10:80
 		f.wantPlan(t, "reinstated", served)
 
 		f.commit(func(tx *state.Txn) { tx.PutSlice(slice(service)) })
-		f.dataplane.set(func() { f.dataplane.connections = nil })
+		f.dataplane.SetConnections(leaving, 0)
 		pass(2 * time.Second)
 		f.wantPlan(t, "left", "reject tcp 10.96.0.10:80\n")
 	})
@@ -211,17 +213,48 @@ func TestWhatIsRefusedIsTriedAgain(t *testing.T) {
 	service := web("web", "10.96.0.10")
 	run(t, nil, func(t *testing.T, f *fixture) {
 		bad := realServer("10.96.0.10", "10.244.1.2:8080")
-		f.dataplane.set(func() { f.dataplane.refuse = map[plan.Key]bool{bad: true} })
+		f.dataplane.Refuse(bad, errors.New("refused"))
 		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")); tx.SetSynced() })
 		if status := f.reconciler.Status(); status.Err == nil || status.PendingSince.IsZero() {
 			t.Errorf("status after a refusal: %+v", status)
 		}
-		f.dataplane.set(func() { f.dataplane.refuse = nil })
+		f.dataplane.Refuse(bad, nil)
 		pass(retryLast)
 		f.wantPlan(t, "after the retry", served)
 		if status := f.reconciler.Status(); status.Err != nil || !status.PendingSince.IsZero() {
 			t.Errorf("status after the retry: %+v", status)
 		}
+	})
+}
+
+// losing is a data plane that has been removed by somebody when lost says so.
+type losing struct {
+	*counted
+	lost atomic.Bool
+}
+
+func (l *losing) Apply(ctx context.Context, ops []plan.Op) ([]plan.Op, error) {
+	if l.lost.Swap(false) {
+		observed, _ := l.Observe(ctx)
+		for _, op := range plan.Diff(observed, nil) {
+			l.Foreign(op) //nolint:errcheck // the plan compared afterwards tells
+		}
+		return nil, ErrLost
+	}
+	return l.counted.Apply(ctx, ops)
+}
+
+func TestARemovedDataPlaneIsBuiltAgain(t *testing.T) {
+	one, two := web("web", "10.96.0.10"), web("other", "10.96.0.11")
+	synctest.Test(t, func(t *testing.T) {
+		dataplane := &losing{counted: &counted{}}
+		f := start(t, dataplane, dataplane.counted)
+		f.commit(func(tx *state.Txn) { tx.PutService(one); tx.PutSlice(slice(one, "10.244.1.2")); tx.SetSynced() })
+		f.wantPlan(t, "serving", served)
+		dataplane.lost.Store(true)
+		f.commit(func(tx *state.Txn) { tx.PutService(two) })
+		pass(retryFirst)
+		f.wantPlan(t, "built again", served+"reject tcp 10.96.0.11:80\n")
 	})
 }
 
