@@ -33,6 +33,8 @@ type Options struct {
 	BinDir string
 	// Steps are the numbers of the steps to play, none for all.
 	Steps []int
+	// Patience is how long a change may take to be seen; the story's own if 0.
+	Patience time.Duration
 	// NoProxy and NoDNS leave a half of Mooring out, so that the story must fail.
 	NoProxy, NoDNS bool
 	// Timeout bounds the story, 5 minutes by default.
@@ -117,6 +119,9 @@ func (o Options) spec(files map[string]string) vm.Spec {
 	}
 	if o.NoDNS {
 		spec.Argv = append(spec.Argv, "--no-dns")
+	}
+	if o.Patience > 0 {
+		spec.Argv = append(spec.Argv, "--patience="+o.Patience.String())
 	}
 	if len(o.Steps) > 0 {
 		spec.Argv = append(spec.Argv, "--steps="+joinNumbers(o.Steps))

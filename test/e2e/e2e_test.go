@@ -71,8 +71,8 @@ func TestStoryFailsWithout(t *testing.T) {
 		options demo.Options
 		want    string
 	}{
-		{"mooring-proxy", demo.Options{Source: demo.Manifests, NoProxy: true, Steps: []int{2}}, "\nstep 2: FAILED"},
-		{"mooring-dns", demo.Options{Source: demo.Manifests, NoDNS: true, Steps: []int{1}}, "\nstep 1: FAILED"},
+		{"mooring-proxy", demo.Options{Source: demo.Manifests, NoProxy: true, Steps: []int{2}, Patience: 20 * time.Second}, "\nstep 2: FAILED"},
+		{"mooring-dns", demo.Options{Source: demo.Manifests, NoDNS: true, Steps: []int{1}, Patience: 20 * time.Second}, "\nstep 1: FAILED"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			status, told := play(t, c.options)

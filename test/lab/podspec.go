@@ -33,7 +33,10 @@ func commandLine(c corev1.Container, images map[string]Image) ([]string, error) 
 	case len(c.Command) > 0:
 		entrypoint = c.Command
 	}
-	return slices.Concat(entrypoint, c.Args), nil
+	if args := slices.Concat(entrypoint, c.Args); len(args) > 0 {
+		return args, nil
+	}
+	return nil, fmt.Errorf("container %s: neither command, args nor an entrypoint of image %s", c.Name, c.Image)
 }
 
 // preStopSleep is how long the container's preStop hook sleeps.

@@ -65,7 +65,7 @@ func (t *teller) scaleTo(ctx context.Context, client place, replicas int32) erro
 func (t *teller) settle(ctx context.Context, client place, count int, without string) error {
 	const others = 2 + 2 // mooring-dns and clients
 	var pods []string
-	err := until(ctx, func() (err error) {
+	err := t.until(ctx, func() (err error) {
 		if pods, err = t.webPods(ctx); err != nil {
 			return err
 		}

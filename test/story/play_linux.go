@@ -1,6 +1,7 @@
 package story
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,6 +30,9 @@ var Steps = []Step{
 type Selection struct {
 	// Steps are numbers from 1; the first is always played, none means all.
 	Steps []int
+	// Patience is how long a change may take to be seen everywhere; a minute by default,
+	// since an emulated machine may be busy.
+	Patience time.Duration
 	// Keep leaves the lab running after the story until the end of ctx.
 	Keep bool
 }
@@ -55,7 +59,7 @@ func Play(ctx context.Context, out io.Writer, options lab.Options, selection Sel
 		printLogs(out, options.Logs)
 		return wrong, err
 	}
-	t := &teller{lab: l, out: out}
+	t := &teller{lab: l, out: out, patience: cmp.Or(selection.Patience, time.Minute)}
 	failed := t.tell(ctx, selection)
 	if len(failed) > 0 && ctx.Err() == nil {
 		printLogs(out, options.Logs)

@@ -43,7 +43,7 @@ func setTheStage(ctx context.Context, t *teller) error {
 			return err
 		}
 	}
-	err := until(ctx, func() error { return t.readyPods(ctx, 3+2+2) })
+	err := t.until(ctx, func() error { return t.readyPods(ctx, 3+2+2) })
 	t.showPods(ctx)
 	t.check("all pods are ready, mooring-dns among them", err)
 	return nil

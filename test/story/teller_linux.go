@@ -16,14 +16,14 @@ type teller struct {
 	lab   *lab.Lab
 	out   io.Writer
 	wrong []string // what was wrong in this step
+	// patience is how long a change may take to be seen everywhere.
+	patience time.Duration
 }
 
 const (
 	// commandTimeout bounds a single command of the story.
 	commandTimeout = 15 * time.Second
-	// patience is how long a change may take to be seen everywhere.
-	patience  = 40 * time.Second
-	pollPause = 100 * time.Millisecond
+	pollPause      = 100 * time.Millisecond
 )
 
 // A place is where a command runs, and how the prompt calls it.
@@ -84,27 +84,41 @@ func (t *teller) node(number int) place {
 
 func (t *teller) outside() place { return place{"outside client", t.lab.Outside} }
 
-// run runs a command once, prints it and checks the answer.
-func (t *teller) run(ctx context.Context, at place, says string, expect func(answer) error, command ...string) answer {
+// run runs a command once, prints it and checks the answer. After a wrong answer the
+// other commands of the step are skipped: they would not tell more, only later.
+func (t *teller) run(ctx context.Context, at place, says string, expect func(answer) error, command ...string) {
+	if t.skips(says) {
+		return
+	}
 	a := t.exec(ctx, at, command)
 	t.print(at, command, a)
 	t.check(says+after(a), expect(a))
-	return a
 }
 
-// await runs a command until the answer is as expected, and prints the last one.
-func (t *teller) await(ctx context.Context, at place, says string, expect func(answer) error, command ...string) answer {
+// await is run, but repeats the command until the answer is as expected or patience is
+// over, and prints the last one.
+func (t *teller) await(ctx context.Context, at place, says string, expect func(answer) error, command ...string) {
+	if t.skips(says) {
+		return
+	}
 	start := time.Now()
 	for {
 		a := t.exec(ctx, at, command)
 		err := expect(a)
-		if err != nil && time.Since(start) < patience && pause(ctx) == nil {
+		if err != nil && time.Since(start) < t.patience && pause(ctx) == nil {
 			continue
 		}
 		t.print(at, command, a)
 		t.check(says+after(a), err)
-		return a
+		return
 	}
+}
+
+func (t *teller) skips(says string) bool {
+	if len(t.wrong) > 0 {
+		fmt.Fprintf(t.out, "  skipped: %s\n", says)
+	}
+	return len(t.wrong) > 0
 }
 
 func (t *teller) exec(ctx context.Context, at place, command []string) answer {
@@ -141,8 +155,8 @@ func (t *teller) check(says string, err error) {
 }
 
 // until polls a condition that is not a command.
-func until(ctx context.Context, condition func() error) error {
-	deadline := time.Now().Add(patience)
+func (t *teller) until(ctx context.Context, condition func() error) error {
+	deadline := time.Now().Add(t.patience)
 	for {
 		err := condition()
 		if err == nil || time.Now().After(deadline) {

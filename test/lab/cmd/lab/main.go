@@ -67,8 +67,10 @@ func playStory(ctx context.Context, args []string) (int, error) {
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "kubeconfig for that API server")
 	flags.BoolVar(&options.NoProxy, "no-proxy", false, "leave mooring-proxy out: the story must fail")
 	flags.BoolVar(&options.NoDNS, "no-dns", false, "leave mooring-dns out: the story must fail")
-	steps := flags.IntSlice("steps", nil, "numbers of the steps to play; all by default")
-	keep := flags.Bool("keep", false, "keep the cluster after the story until interrupted")
+	selection := story.Selection{}
+	flags.IntSliceVar(&selection.Steps, "steps", nil, "numbers of the steps to play; all by default")
+	flags.DurationVar(&selection.Patience, "patience", 0, "how long a change may take to be seen; a minute by default")
+	flags.BoolVar(&selection.Keep, "keep", false, "keep the cluster after the story until interrupted")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}
@@ -81,5 +83,5 @@ func playStory(ctx context.Context, args []string) (int, error) {
 	if err := lab.EnterIsolation(); err != nil {
 		return 1, err
 	}
-	return story.Play(ctx, os.Stdout, options, story.Selection{Steps: *steps, Keep: *keep})
+	return story.Play(ctx, os.Stdout, options, selection)
 }
