@@ -89,6 +89,7 @@ func knownExceptions() []exception {
 		{
 			code:    "D10 slice of address type FQDN",
 			decides: "DNS specification 2.4.1: a headless Service has A and AAAA records; RFC 2181 section 10.1: one CNAME at a name",
+			compat:  true,
 			holds:   func(d *difference) bool { return d.anySlice(isFQDN) },
 		},
 		{

@@ -123,6 +123,10 @@ func (g generator) giveAddresses(s *corev1.Service) {
 	v6 := fmt.Sprintf("fd00:10:96::%x", 1+g.IntN(0xffff))
 	s.Spec.ClusterIPs = pick(g, [][]string{{v4}, {v4}, {v6}, {v4, v6}, {v6, v4}})
 	s.Spec.ClusterIP = s.Spec.ClusterIPs[0]
+	if len(s.Spec.ClusterIPs) > 1 {
+		policy := corev1.IPFamilyPolicyRequireDualStack
+		s.Spec.IPFamilyPolicy = &policy
+	}
 }
 
 func (g generator) servicePorts(n int) []corev1.ServicePort {

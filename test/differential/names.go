@@ -89,8 +89,8 @@ func (n names) addSlice(zone string, s *discoveryv1.EndpointSlice) {
 	parent := []string{s.Labels[discoveryv1.LabelServiceName], s.Namespace, "svc", zone}
 	if imported := s.Labels[mcsv1alpha1.LabelServiceName]; imported != "" {
 		parent = []string{s.Labels[mcsv1alpha1.LabelSourceCluster], imported, s.Namespace, "svc", zone}
-		n.add(parent...)
 	}
+	n.add(parent...)
 	below := func(labels ...string) { n.add(append(labels, parent...)...) }
 	for _, e := range s.Endpoints {
 		if e.Hostname != nil {

@@ -24,6 +24,7 @@ func (p *pair) String() string {
 
 // world is an API server, and servers of all stanzas that watch it.
 type world struct {
+	// api is nil if the API server is a real one.
 	api     *api
 	servers []*server
 	pairs   []*pair
@@ -39,12 +40,17 @@ func newWorld(list []stanza) (*world, error) {
 	if err := w.publish(w.now); err != nil {
 		return nil, err
 	}
+	return w, w.addStanzas(list, "endpoint "+w.api.URL)
+}
+
+// addStanzas starts servers whose API server the given property leads to.
+func (w *world) addStanzas(list []stanza, property string) error {
 	var failures []error
 	for _, s := range list {
-		s.api = []string{"endpoint " + w.api.URL}
+		s.api = []string{property}
 		failures = append(failures, w.addStanza(s))
 	}
-	return w, errors.Join(failures...)
+	return errors.Join(failures...)
 }
 
 // addStanza starts the stock plugin once and ours twice, with and without compat stock.
@@ -74,7 +80,9 @@ func (w *world) close() error {
 	for _, s := range w.servers {
 		failures = append(failures, s.stop())
 	}
-	w.api.stop()
+	if w.api != nil {
+		w.api.stop()
+	}
 	return errors.Join(failures...)
 }
 
