@@ -33,8 +33,6 @@ type Selection struct {
 	// Patience is how long a change may take to be seen everywhere; a minute by default,
 	// since an emulated machine may be busy.
 	Patience time.Duration
-	// Keep leaves the lab running after the story until the end of ctx.
-	Keep bool
 }
 
 func (s Selection) has(number int) bool {
@@ -65,10 +63,6 @@ func Play(ctx context.Context, out io.Writer, options lab.Options, selection Sel
 		printLogs(out, options.Logs)
 	}
 	status := t.verdict(ctx, failed, time.Since(start))
-	if selection.Keep && ctx.Err() == nil {
-		t.explainKept()
-		<-ctx.Done()
-	}
 	return status, l.Stop()
 }
 
@@ -122,11 +116,6 @@ func (t *teller) verdict(ctx context.Context, failed []int, took time.Duration) 
 	}
 	fmt.Fprintf(t.out, "\nstory: ok (%s)\n", took)
 	return ok
-}
-
-// explainKept says how to look around in a lab that stays.
-func (t *teller) explainKept() {
-	fmt.Fprintln(t.out, "\nThe lab stays until Ctrl-C.")
 }
 
 func printLogs(out io.Writer, logs *lab.Logbook) {

@@ -70,7 +70,6 @@ func playStory(ctx context.Context, args []string) (int, error) {
 	selection := story.Selection{}
 	flags.IntSliceVar(&selection.Steps, "steps", nil, "numbers of the steps to play; all by default")
 	flags.DurationVar(&selection.Patience, "patience", 0, "how long a change may take to be seen; a minute by default")
-	flags.BoolVar(&selection.Keep, "keep", false, "keep the cluster after the story until interrupted")
 	if err := flags.Parse(args); err != nil {
 		return 2, err
 	}
