@@ -125,8 +125,12 @@ func (c *config) addressRecords(snap view, q question, n *name, p *place) ([]dns
 	case podName:
 		out.add(p.addr)
 	case nameserverName:
+		seen := make(map[netip.Addr]struct{})
 		for _, server := range c.nameservers(snap, n) {
-			out.add(server.addr)
+			if _, twice := seen[server.addr]; !twice {
+				seen[server.addr] = struct{}{}
+				out.add(server.addr)
+			}
 		}
 	}
 	return out.records, false
@@ -155,7 +159,7 @@ func (c *config) headlessRecords(out *addresses, q question, p *place) ([]dns.RR
 func (c *config) endpointRecords(out *addresses, p *place) {
 	seen := make(map[netip.Addr]struct{})
 	c.membersOf(p.service).pick(p, func(e *member) {
-		if _, twice := seen[e.addr]; !twice {
+		if _, twice := seen[e.addr]; !twice && (p.kind != portName || c.listens(e, p)) {
 			seen[e.addr] = struct{}{}
 			out.add(e.addr)
 		}

@@ -179,14 +179,21 @@ func (c *config) anyEndpoint(p *place) bool {
 func (c *config) anyPort(p *place) bool {
 	if !p.service.Service.Headless {
 		return slices.ContainsFunc(p.service.Service.Ports, func(port model.ServicePort) bool {
-			return port.Name != "" && p.admits(port.Name, port.Protocol)
+			return c.owns(port.Name) && p.admits(port.Name, port.Protocol)
 		})
 	}
 	found := false
-	c.membersOf(p.service).pick(p, func(e *member) {
-		found = found || slices.ContainsFunc(e.ports, func(port model.EndpointPort) bool {
-			return port.Name != "" && p.admits(port.Name, port.Protocol)
-		})
-	})
+	c.membersOf(p.service).pick(p, func(e *member) { found = found || c.listens(e, p) })
 	return found
 }
+
+// listens tells whether a member has a port that a place selects.
+func (c *config) listens(e *member, p *place) bool {
+	return slices.ContainsFunc(e.ports, func(port model.EndpointPort) bool {
+		return c.owns(port.Name) && p.admits(port.Name, port.Protocol)
+	})
+}
+
+// owns tells whether a port of that name has a name of its own in the zone. For the stock
+// plugin an empty label stands for every port.
+func (c *config) owns(port string) bool { return port != "" || c.stock }

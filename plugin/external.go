@@ -135,7 +135,7 @@ func (m *Mooring) ExternalAddress(req request.Request, headless bool) (records [
 			continue
 		}
 		for _, key := range use.Services {
-			if service := snap.Service(key); service != nil && m.labelAt(service, local) != "" {
+			if service := snap.Service(key); service != nil && len(m.labelsAt(service, local)) > 0 {
 				known = true
 				records = append(records, m.externalNameservers(service, req.Zone, headless)...)
 			}

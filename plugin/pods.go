@@ -2,6 +2,7 @@ package mooring
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/mooring-project/mooring/internal/model"
@@ -28,7 +29,7 @@ func (c *config) locatePod(snap view, n *name) place {
 	if !valid {
 		return place{}
 	}
-	if c.pods == podsVerified && podIn(snap.local, addr, n.labels[1]) == nil {
+	if c.pods == podsVerified && !c.podAt(snap.local, addr, n.labels[1]) {
 		return place{why: noSuchPod}
 	}
 	return place{kind: podName, addr: addr}
@@ -48,18 +49,13 @@ func addrOfLabel(label string) (netip.Addr, bool) {
 	return addr.Unmap(), err == nil && addr.Zone() == ""
 }
 
-// podIn gives a Pod of a namespace that has the address, nil if there is none.
-func podIn(snap *state.Snapshot, addr netip.Addr, namespace string) *model.Pod {
+// podAt tells whether a Pod of a namespace has the address. The stock plugin looks at the
+// first address of a Pod alone.
+func (c *config) podAt(snap *state.Snapshot, addr netip.Addr, namespace string) bool {
 	use := snap.Address(addr)
-	if use == nil {
-		return nil
-	}
-	for _, pod := range use.Pods {
-		if pod.Namespace == namespace {
-			return pod
-		}
-	}
-	return nil
+	return use != nil && slices.ContainsFunc(use.Pods, func(pod *model.Pod) bool {
+		return pod.Namespace == namespace && (!c.stock || pod.Addresses[0].Unmap() == addr)
+	})
 }
 
 // namespaceAt gives the namespace of the Pods at an address; empty if there is none, or

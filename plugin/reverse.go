@@ -27,15 +27,31 @@ func (c *config) locateReverse(snap view, n *name) (p place, reverse bool) {
 		return place{}, !c.ownName(n)
 	case prefix.IsSingleIP():
 		return place{kind: reverseName, addr: prefix.Addr(), why: noSuchAddress}, true
-	case snap.AnyAddress(prefix) && !c.stock:
+	case !c.stock && c.pointsBelow(snap, prefix):
 		return place{kind: emptyNonTerminal}, true
 	}
 	return place{why: noSuchAddress}, true
 }
 
+// maxProbes bounds the search for an address with a name below a prefix. So many
+// addresses without one are taken for granted to be followed by one that has: calling a
+// name that has nothing below it an empty non-terminal does no harm.
+const maxProbes = 1000
+
+// pointsBelow tells whether an address in a prefix has a name.
+func (c *config) pointsBelow(snap view, prefix netip.Prefix) bool {
+	probes := 0
+	for addr := range snap.Addresses(prefix) {
+		if probes++; probes > maxProbes || len(c.pointerTargets(snap, addr)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // ownName tells whether a name in a reverse zone is one that the SOA record leads to.
 func (c *config) ownName(n *name) bool {
-	return n.labels[0] == "dns" || n.labels[0] == "dns-version" || c.stock && n.labels[0] == "svc" && n.count == 1
+	return n.labels[0] == "dns" || n.labels[0] == "dns-version" || c.stock && n.count == 1 && (n.labels[0] == "svc" || n.labels[0] == "pod")
 }
 
 // prefixOfName reads a lower-cased reverse name (RFC 1035 section 3.5, RFC 3596 section
@@ -104,7 +120,7 @@ func prefixOfV6(left string) netip.Prefix {
 }
 
 // pointerTargets gives the names of an address: that of the Service whose ClusterIP it
-// is, else one for each Service that has it as a ready endpoint.
+// is, else those of the endpoints that have it, in each Service.
 func (c *config) pointerTargets(snap view, addr netip.Addr) (targets []string) {
 	use := snap.Address(addr)
 	if use == nil {
@@ -120,7 +136,7 @@ func (c *config) pointerTargets(snap view, addr netip.Addr) (targets []string) {
 		if service == nil {
 			continue
 		}
-		if label := c.labelAt(service, addr); label != "" {
+		for _, label := range c.labelsAt(service, addr) {
 			targets = append(targets, below(label+"."+serviceLabels(key), c.naming.primary))
 		}
 	}
@@ -135,15 +151,18 @@ func (c *config) pointedTo(snap view, key model.ServiceKey) *state.Service {
 	return nil
 }
 
-// labelAt gives the label of the ready endpoint with an address, empty if none.
-func (c *config) labelAt(service *state.Service, addr netip.Addr) (label string) {
+// labelsAt gives the labels of the ready endpoints with an address. Only if slices
+// disagree on the hostname is there more than one.
+func (c *config) labelsAt(service *state.Service, addr netip.Addr) (labels []string) {
 	eachReady(service, func(_ *model.EndpointSlice, e *model.Endpoint) bool {
 		if e.Addr.Unmap() == addr {
-			label = c.naming.label(e)
+			if label := c.naming.label(e); !slices.Contains(labels, label) {
+				labels = append(labels, label)
+			}
 		}
-		return label == ""
+		return true
 	})
-	return label
+	return labels
 }
 
 func hasAddr(list []netip.Addr, addr netip.Addr) bool {

@@ -64,6 +64,9 @@ func (c *config) endpointSRV(out *srvRecords, n *name, p *place) {
 		if n.zoneText != m.naming.primary {
 			target = below(e.label+"."+serviceLabels(p.service.Service.Key), n.zoneText)
 		}
+		if c.stock && len(e.ports) == 0 && p.port == "" && p.protocol == "" {
+			out.candidates++ // counted, though it leads to no record
+		}
 		for _, port := range e.ports {
 			if p.admits(port.Name, port.Protocol) {
 				out.add(c, target, port.Port, e.addr)

@@ -74,7 +74,7 @@ func (c *config) nameservers(snap view, n *name) (list []nameserver) {
 			continue
 		}
 		for _, key := range use.Services {
-			if service := snap.local.Service(key); service != nil && c.labelAt(service, local) != "" {
+			if service := snap.local.Service(key); service != nil && len(c.labelsAt(service, local)) > 0 {
 				list = append(list, c.serviceNameservers(service, zone)...)
 			}
 		}

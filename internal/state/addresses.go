@@ -1,6 +1,7 @@
 package state
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -28,9 +29,11 @@ func NewIndexedStore() *Store {
 // Address says what an address stands for, nil if nothing or if the Store has no index.
 func (s *Snapshot) Address(addr netip.Addr) *AddressUse { return s.addresses.get(addr.Unmap()) }
 
-// AnyAddress tells whether an address that stands for something is in a prefix. The
-// prefix length must be a multiple of four.
-func (s *Snapshot) AnyAddress(prefix netip.Prefix) bool { return s.addresses.overlaps(prefix) }
+// Addresses goes over the addresses in a prefix that stand for something, in their order.
+// The prefix length must be a multiple of four.
+func (s *Snapshot) Addresses(prefix netip.Prefix) iter.Seq2[netip.Addr, *AddressUse] {
+	return s.addresses.in(prefix)
+}
 
 // indexService follows the change of one entry from before to after; either may be nil.
 func (t *Txn) indexService(key model.ServiceKey, before, after *Service) {

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mooring-project/mooring/internal/model"
 )
@@ -54,8 +56,10 @@ func TestAddrMapAgainstAPlainMap(t *testing.T) {
 			t.Fatalf("step %d: %s is %d, want %d", step, other, got, want[other])
 		}
 		prefix, _ := other.Prefix(4 * r.IntN(other.BitLen()/4+1))
-		if got := m.overlaps(prefix); got != anyIn(want, prefix) {
-			t.Fatalf("step %d: any address in %s: %v", step, prefix, got)
+		if step%20 == 0 {
+			if diff := cmp.Diff(thoseIn(want, prefix), maps.Collect(m.in(prefix)), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				t.Fatalf("step %d: addresses in %s (-want +got):\n%s", step, prefix, diff)
+			}
 		}
 	}
 	for addr := range want {
@@ -66,13 +70,14 @@ func TestAddrMapAgainstAPlainMap(t *testing.T) {
 	}
 }
 
-func anyIn(addrs map[netip.Addr]int, prefix netip.Prefix) bool {
-	for addr := range addrs {
+func thoseIn(addrs map[netip.Addr]int, prefix netip.Prefix) map[netip.Addr]int {
+	found := make(map[netip.Addr]int)
+	for addr, value := range addrs {
 		if prefix.Contains(addr) {
-			return true
+			found[addr] = value
 		}
 	}
-	return false
+	return found
 }
 
 // TestAddressIndexFollowsTheObjects changes objects at random and compares the index

@@ -1,14 +1,15 @@
 package state
 
 import (
+	"iter"
 	"math/bits"
 	"net/netip"
 	"slices"
 )
 
 // addrMap is an immutable map from addresses to V. Unlike Map it keeps addresses in the
-// order of their bits, four at a time, so it can also tell whether it holds any address
-// below a prefix, as the empty non-terminals of a reverse zone need it. Addresses that
+// order of their bits, four at a time, so it can also go over the addresses below a
+// prefix, as the empty non-terminals of a reverse zone need it. Addresses that
 // share a prefix share the path to it. The zero addrMap is empty. IPv4 addresses are
 // held apart from IPv6 addresses.
 type addrMap[V comparable] struct {
@@ -55,22 +56,44 @@ func (m addrMap[V]) get(addr netip.Addr) (value V) {
 	return value
 }
 
-// overlaps tells whether there is an address in a prefix, whose length must be a
-// multiple of four.
-func (m addrMap[V]) overlaps(prefix netip.Prefix) bool {
-	addr := prefix.Addr()
-	b := *m.root(addr)
-	for depth := 0; b != nil && depth < prefix.Bits()/4; depth++ {
-		i, taken := b.find(nibble(addr, depth))
-		if !taken {
+// in goes over the addresses in a prefix, whose length must be a multiple of four, in
+// their order.
+func (m addrMap[V]) in(prefix netip.Prefix) iter.Seq2[netip.Addr, V] {
+	return func(yield func(netip.Addr, V) bool) {
+		addr := prefix.Addr()
+		b := *m.root(addr)
+		for depth := 0; b != nil && depth < prefix.Bits()/4; depth++ {
+			i, taken := b.find(nibble(addr, depth))
+			if !taken {
+				return
+			}
+			if s := &b.slots[i]; s.child == nil {
+				if prefix.Contains(s.addr) {
+					yield(s.addr, s.value)
+				}
+				return
+			}
+			b = b.slots[i].child
+		}
+		b.each(yield)
+	}
+}
+
+func (b *addrBranch[V]) each(yield func(netip.Addr, V) bool) bool {
+	if b == nil {
+		return true
+	}
+	for i := range b.slots {
+		s := &b.slots[i]
+		if s.child != nil {
+			if !s.child.each(yield) {
+				return false
+			}
+		} else if !yield(s.addr, s.value) {
 			return false
 		}
-		if b.slots[i].child == nil {
-			return prefix.Contains(b.slots[i].addr)
-		}
-		b = b.slots[i].child
 	}
-	return b != nil
+	return true
 }
 
 // set gives a map in which addr has value.
