@@ -118,16 +118,26 @@ func (s *server) stockImportsMissing(service, ip string) string {
 
 func (s *server) mooringMissing(step int) string {
 	snap, addr := s.mooring.Store.Load(), barrierAddr(step)
-	service := snap.Service(model.ServiceKey{Namespace: barrierNamespace, Name: barrierName})
 	switch {
 	case (snap.Namespace(barrierToggle) != nil) != (step%2 == 1):
 		return "namespaces"
-	case service == nil || service.Service.ClusterIPs[0] != addr:
-		return "services"
-	case !s.has("noendpoints") && (len(service.Slices) != 1 || service.Slices[0].Endpoints[0].Addr != addr):
-		return "endpointslices"
 	case s.has("pods verified") && !podHas(snap, addr):
 		return "pods"
+	case s.mooring.Imports != nil && serviceMissing(s.mooring.Imports.Load(), addr, true) != "":
+		return serviceMissing(s.mooring.Imports.Load(), addr, true) + " of imports"
+	}
+	return serviceMissing(snap, addr, !s.has("noendpoints"))
+}
+
+// serviceMissing names what is missing of the barrier's Service and, if wanted, its
+// EndpointSlice.
+func serviceMissing(snap *state.Snapshot, addr netip.Addr, slices bool) string {
+	service := snap.Service(model.ServiceKey{Namespace: barrierNamespace, Name: barrierName})
+	switch {
+	case service == nil || service.Service.ClusterIPs[0] != addr:
+		return "services"
+	case slices && (len(service.Slices) != 1 || service.Slices[0].Endpoints[0].Addr != addr):
+		return "endpointslices"
 	}
 	return ""
 }
