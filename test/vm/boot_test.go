@@ -178,3 +178,27 @@ func TestHostWithIPVS(t *testing.T) {
 		t.Errorf("output (-want +got):\n%s", diff)
 	}
 }
+
+// A guest that calibrates its clock on a busy host may run several times too fast.
+func TestGuestKnowsTheRateOfItsClock(t *testing.T) {
+	needQEMU(t)
+	rate := float64(tscKilohertz()) / 1000
+	if rate == 0 {
+		t.Skip("no time-stamp counter on this processor")
+	}
+	var out bytes.Buffer
+	status, err := Run(t.Context(), Spec{
+		Argv:   []string{"sh", "-c", `dmesg | sed -n 's/.*tsc: Detected \([0-9.]*\) MHz.*/\1/p' | tail -1`},
+		Stdout: &out,
+	})
+	if status != 0 || err != nil {
+		t.Fatalf("status %d, error %v", status, err)
+	}
+	var guest float64
+	if _, err := fmt.Sscan(out.String(), &guest); err != nil {
+		t.Fatalf("the kernel's line: %v", err)
+	}
+	if guest < rate*0.99 || guest > rate*1.01 {
+		t.Errorf("the guest takes its counter for %.1f MHz, the host measures %.1f MHz", guest, rate)
+	}
+}

@@ -98,11 +98,15 @@ const commandLine = "console=ttyS0 quiet oops=panic panic=-1 " +
 	"mitigations=off nokaslr random.trust_cpu=on tsc=reliable transparent_hugepage=never"
 
 func arguments(img image, spec Spec) []string {
+	kernelLine := commandLine
+	if khz := tscKilohertz(); img.accel != kvm && khz != 0 {
+		kernelLine += fmt.Sprintf(" tsc_early_khz=%d", khz)
+	}
 	args := []string{
 		"-machine", "q35", "-bios", "qboot.rom",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-m", strconv.Itoa(spec.MemoryMiB), "-smp", strconv.Itoa(spec.CPUs),
-		"-kernel", img.kernel, "-append", commandLine,
+		"-kernel", img.kernel, "-append", kernelLine,
 		"-initrd", fmt.Sprintf("/proc/self/fd/%d", initrdDescriptor),
 		"-serial", "stdio",
 		"-device", "virtio-serial-pci,max_ports=" + strconv.Itoa(ports+1),
