@@ -22,7 +22,7 @@ $(BINARIES):
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/$@ ./cmd/$@
 
 demo: build ## play the story of one Service on a real kernel; SOURCE=kubernetes with a real API server
-	$(GO) run ./test/cmd/demo --source=$(SOURCE)
+	$(GO) run ./test/cmd/demo --source=$(SOURCE) --bin=bin
 
 test: test-unit test-kernel test-system ## run all tests: units, the real kernel, the real API server
 
@@ -37,7 +37,7 @@ test-kernel:
 
 # The control plane, what is read from it, and the story as a newcomer sees it.
 test-system: build
-	$(GO) test -count=1 -p 1 -timeout 30m $$($(GO) list ./test/... | grep -v /test/vm)
+	MOORING_BIN=$(CURDIR)/bin $(GO) test -count=1 -p 1 -timeout 30m $$($(GO) list ./test/... | grep -v /test/vm)
 
 check: lint ## format, vet, lint, import directions, unit tests with the race detector (needs gcc)
 	$(GO) vet ./...

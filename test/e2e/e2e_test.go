@@ -57,6 +57,30 @@ func checkWholeStory(t *testing.T, status int, told string) {
 func TestStoryManifests(t *testing.T) {
 	status, told := play(t, demo.Options{Source: demo.Manifests})
 	checkWholeStory(t, status, told)
+	checkReadme(t, told)
+}
+
+// checkReadme finds each mark of the README's transcript in what was told.
+func checkReadme(t *testing.T, told string) {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, transcript, _ := strings.Cut(string(readme), "```text\n")
+	transcript, _, found := strings.Cut(transcript, "```")
+	marks := 0
+	for line := range strings.Lines(transcript) {
+		if mark := strings.TrimRight(line, "\n"); strings.HasPrefix(mark, "  ok: ") {
+			marks++
+			if !strings.Contains(told, "\n"+mark) {
+				t.Errorf("README.md shows the mark %q, which the story did not tell", mark)
+			}
+		}
+	}
+	if !found || marks == 0 {
+		t.Error("README.md has no transcript with marks")
+	}
 }
 
 func TestStoryKubernetes(t *testing.T) {
