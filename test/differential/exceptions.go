@@ -1,12 +1,13 @@
 package differential
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
-	discoveryv1 "k8s.io/api/discovery/v1"
-
 	"github.com/miekg/dns"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
 // exception is a kind of difference that is intended.
@@ -128,10 +129,11 @@ func knownExceptions() []exception {
 			holds:   func(d *difference) bool { return d.stock.rcode == noReplyCode && d.query.qtype == dns.TypePTR },
 		},
 		{
-			code:    "D22 weight of an address that is in two slices",
-			decides: "RFC 2782: weights are relative; DNS specification 2.3.2 leaves them open; an endpoint counts once (EndpointSlice API: duplicates)",
+			code:    "D22 weight of what is in no SRV record",
+			decides: "RFC 2782: weights are relative, DNS specification 2.3.2 leaves them open; an address counts once (EndpointSlice API: duplicates), a slice without ports not at all",
 			holds: func(d *difference) bool {
-				return d.query.qtype == dns.TypeSRV && slices.Equal(d.parts, []string{"answer"}) && slices.Equal(withoutWeight(d.stock.answer), withoutWeight(d.ours.answer)) && d.anyDuplicate()
+				return d.query.qtype == dns.TypeSRV && slices.Equal(d.parts, []string{"answer"}) &&
+					slices.Equal(withoutWeight(d.stock.answer), withoutWeight(d.ours.answer)) && (d.anyDuplicate() || d.anySlice(isPortless))
 			},
 		},
 		{
@@ -151,11 +153,18 @@ func knownExceptions() []exception {
 			},
 		},
 		{
-			code:    "D26 labels before the reverse name of an address",
+			code:    "D26 reverse name of more or fewer nibbles",
 			decides: "RFC 3596 section 2.5: the name of an IPv6 address has 32 nibbles; RFC 8020 section 2: nothing is below it",
+			compat:  true,
 			holds: func(d *difference) bool {
-				return d.isReverse() && d.query.qtype == dns.TypePTR && d.stock.only("PTR") && d.ours.empty("NXDOMAIN") && dns.CountLabel(d.query.name) > 34
+				return d.isReverse() && d.query.qtype == dns.TypePTR && d.stock.only("PTR") && d.ours.empty("NXDOMAIN") && dns.CountLabel(d.query.name) != 34
 			},
+		},
+		{
+			code:    "D27 port without number",
+			decides: "discovery/v1 EndpointPort.port: a port without number means all ports, which a Service cannot have; it has no SRV record and no name",
+			compat:  true,
+			holds:   func(d *difference) bool { return d.anySlice(hasNoPortNumber) },
 		},
 		{
 			code:    "D25 zone of an address that a slice has twice",
@@ -318,7 +327,8 @@ func (p *pair) exists(name string) bool {
 func (d *difference) anySlice(is func(*discoveryv1.EndpointSlice) bool) (found bool) {
 	labels := d.labels()
 	each(d.objects, func(s *discoveryv1.EndpointSlice) {
-		named := slices.Contains(labels, s.Namespace) && slices.Contains(labels, s.Labels[discoveryv1.LabelServiceName])
+		service := cmp.Or(s.Labels[discoveryv1.LabelServiceName], s.Labels[mcsv1alpha1.LabelServiceName])
+		named := slices.Contains(labels, s.Namespace) && slices.Contains(labels, service)
 		if named || hasAddress(s, d.query.name) {
 			found = found || is(s)
 		}
@@ -339,6 +349,12 @@ func hasAddress(s *discoveryv1.EndpointSlice, name string) bool {
 }
 
 func isFQDN(s *discoveryv1.EndpointSlice) bool { return s.AddressType == discoveryv1.AddressTypeFQDN }
+
+func isPortless(s *discoveryv1.EndpointSlice) bool { return len(s.Ports) == 0 }
+
+func hasNoPortNumber(s *discoveryv1.EndpointSlice) bool {
+	return slices.ContainsFunc(s.Ports, func(p discoveryv1.EndpointPort) bool { return p.Port == nil })
+}
 
 func hasSecondAddress(s *discoveryv1.EndpointSlice) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return len(e.Addresses) > 1 })
