@@ -21,14 +21,14 @@ func (c *config) aliasAnswer(snap view, q question, n *name, p *place, aliases i
 	if q.Qtype == dns.TypeCNAME || q.Qtype == dns.TypeANY || aliases >= maxAliases {
 		return answer{records: []dns.RR{alias}}
 	}
-	return c.follow(snap, q, alias, aliases)
+	return c.follow(snap, q, n, alias, aliases)
 }
 
 // follow adds what is found at an alias's target. A target in a multicluster zone is left
 // to the upstream like one outside: its answer is made from another view.
-func (c *config) follow(snap view, q question, alias *dns.CNAME, aliases int) answer {
+func (c *config) follow(snap view, q question, n *name, alias *dns.CNAME, aliases int) answer {
 	at, ours := parseName(c.zones, alias.Target)
-	if !ours || at.zone.multicluster {
+	if !ours || at.zone.multicluster || c.stock && at.zone != n.zone {
 		return answer{records: []dns.RR{alias}, follow: alias.Target}
 	}
 	q.Name, q.room = alias.Target, 0
@@ -58,7 +58,7 @@ func (c *config) stockAliasAnswer(snap view, q question, n *name, p *place, alia
 	case q.Qtype != dns.TypeA && q.Qtype != dns.TypeAAAA, aliases > maxAliases:
 		return nothing
 	}
-	if a := c.follow(snap, q, alias, aliases); a.follow != "" || a.outcome == success {
+	if a := c.follow(snap, q, n, alias, aliases); a.follow != "" || a.outcome == success {
 		return a
 	}
 	return nothing

@@ -88,7 +88,8 @@ func (c *config) records(snap view, q question, n *name, p *place) (a answer) {
 	case dns.TypeA, dns.TypeAAAA:
 		a.records, a.cut = c.addressRecords(snap, q, n, p)
 	case dns.TypeSRV:
-		if p.service != nil {
+		switch p.kind {
+		case serviceName, endpointName, portName, zonalName:
 			a.records, a.extra = c.srv(q.Question, n, p)
 		}
 	case dns.TypeTXT:

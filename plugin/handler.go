@@ -80,6 +80,9 @@ func (m *Mooring) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	reply := m.reply(snap, &n, &a, r)
 	if a.follow != "" {
 		m.followOutside(ctx, w, r, reply, a.follow)
+		if len(reply.Answer) == 0 { // as the stock plugin has it if nothing is found
+			reply.Ns = []dns.RR{m.soa(snap, &n, m.negativeTTL)}
+		}
 	}
 	if err := w.WriteMsg(reply); err != nil {
 		log.Debugf("write to %s: %s", w.RemoteAddr(), err)

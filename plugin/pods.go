@@ -29,7 +29,7 @@ func (c *config) locatePod(snap view, n *name) place {
 	if !valid {
 		return place{}
 	}
-	if c.pods == podsVerified && !c.podAt(snap.local, addr, n.labels[1]) {
+	if c.pods == podsVerified && !podAt(snap.local, addr, n.labels[1]) {
 		return place{why: noSuchPod}
 	}
 	return place{kind: podName, addr: addr}
@@ -49,12 +49,11 @@ func addrOfLabel(label string) (netip.Addr, bool) {
 	return addr.Unmap(), err == nil && addr.Zone() == ""
 }
 
-// podAt tells whether a Pod of a namespace has the address. The stock plugin looks at the
-// first address of a Pod alone.
-func (c *config) podAt(snap *state.Snapshot, addr netip.Addr, namespace string) bool {
+// podAt tells whether a Pod of a namespace has the address.
+func podAt(snap *state.Snapshot, addr netip.Addr, namespace string) bool {
 	use := snap.Address(addr)
 	return use != nil && slices.ContainsFunc(use.Pods, func(pod *model.Pod) bool {
-		return pod.Namespace == namespace && (!c.stock || pod.Addresses[0].Unmap() == addr)
+		return pod.Namespace == namespace
 	})
 }
 

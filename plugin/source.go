@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,8 +42,8 @@ func (m *Mooring) open() ([]feeding, error) {
 		NamespaceLabels: s.namespaceLabels,
 		NoEndpoints:     s.noEndpoints,
 	}
-	for namespace := range m.namespaces {
-		selection.Namespaces = append(selection.Namespaces, namespace)
+	if !m.stock { // the stock plugin names itself by its Service, exposed or not
+		selection.Namespaces = slices.Sorted(maps.Keys(m.namespaces))
 	}
 	logger := slog.New(&logHandler{plugin: log})
 	if s.manifests != "" {

@@ -32,12 +32,9 @@ func (c *config) srv(q dns.Question, n *name, p *place) (answer, extra []dns.RR)
 		ports: make(map[targetPort]struct{}),
 		addrs: make(map[targetAddr]struct{}),
 	}
-	switch {
-	case p.kind == protocolName:
-		return nil, nil // the ports are one label below
-	case p.service.Service.Headless || p.endpoint != "":
+	if p.service.Service.Headless || p.endpoint != "" {
 		c.endpointSRV(&out, n, p)
-	default:
+	} else {
 		c.clusterIPSRV(&out, n, p)
 	}
 	out.setWeights()

@@ -2,6 +2,7 @@ package mooring
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -74,13 +75,13 @@ func (c *config) nameservers(snap view, n *name) (list []nameserver) {
 			continue
 		}
 		for _, key := range use.Services {
-			if service := snap.local.Service(key); service != nil && len(c.labelsAt(service, local)) > 0 {
-				list = append(list, c.serviceNameservers(service, zone)...)
+			if service := snap.local.Service(key); service != nil {
+				list = append(list, c.serviceNameservers(service, local, zone)...)
 			}
 		}
 	}
 	if list != nil {
-		return list
+		return c.distinct(list)
 	}
 	for _, local := range c.localAddrs {
 		list = append(list, nameserver{below("ns.dns", n.zoneText), local})
@@ -88,18 +89,48 @@ func (c *config) nameservers(snap view, n *name) (list []nameserver) {
 	return list
 }
 
-func (c *config) serviceNameservers(service *state.Service, zone string) (list []nameserver) {
-	labels := serviceLabels(service.Service.Key)
-	for _, ip := range service.Service.ClusterIPs {
-		list = append(list, nameserver{below(labels, zone), ip.Unmap()})
+// distinct leaves out what is said twice (RFC 2181 section 5); the stock plugin does not.
+func (c *config) distinct(list []nameserver) []nameserver {
+	if c.stock {
+		return list
 	}
-	if service.Service.Headless {
-		eachReady(service, func(_ *model.EndpointSlice, e *model.Endpoint) bool {
-			list = append(list, nameserver{below(c.naming.label(e)+"."+labels, zone), e.Addr.Unmap()})
-			return true
-		})
+	seen := make(map[nameserver]struct{}, len(list))
+	return slices.DeleteFunc(list, func(server nameserver) bool {
+		_, twice := seen[server]
+		seen[server] = struct{}{}
+		return twice
+	})
+}
+
+// serviceNameservers are the names and addresses of a Service that has this server among
+// the ready endpoints of a slice; of a headless one, those of the slice.
+func (c *config) serviceNameservers(service *state.Service, local netip.Addr, zone string) (list []nameserver) {
+	labels := serviceLabels(service.Service.Key)
+	for _, slice := range service.Slices {
+		if !readyAt(slice, local) {
+			continue
+		}
+		for _, ip := range service.Service.ClusterIPs {
+			list = append(list, nameserver{below(labels, zone), ip.Unmap()})
+		}
+		if service.Service.Headless {
+			list = append(list, c.sliceNameservers(slice, labels, zone)...)
+		}
 	}
 	return list
+}
+
+func (c *config) sliceNameservers(slice *model.EndpointSlice, labels, zone string) (list []nameserver) {
+	for i := range slice.Endpoints {
+		if e := &slice.Endpoints[i]; e.Ready {
+			list = append(list, nameserver{below(c.naming.label(e)+"."+labels, zone), e.Addr.Unmap()})
+		}
+	}
+	return list
+}
+
+func readyAt(slice *model.EndpointSlice, addr netip.Addr) bool {
+	return slices.ContainsFunc(slice.Endpoints, func(e model.Endpoint) bool { return e.Ready && e.Addr.Unmap() == addr })
 }
 
 // ns gives the zone's NS records and the addresses of their targets.

@@ -166,8 +166,9 @@ func podKind(s *Selection) *kind {
 		resource: corev1.SchemeGroupVersion.WithResource("pods"), example: &corev1.Pod{}, namespaced: true,
 		labels: s.Labels, fields: "status.phase!=Succeeded,status.phase!=Failed",
 		convert: func(c *converter, object any) any {
-			pod := c.pod(object.(*corev1.Pod))
-			if pod == nil {
+			in := object.(*corev1.Pod)
+			pod := c.pod(in)
+			if pod == nil || in.DeletionTimestamp != nil { // it may lose its address at any moment
 				return nil
 			}
 			return pod
