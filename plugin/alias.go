@@ -31,6 +31,9 @@ func (c *config) follow(snap view, q question, n *name, alias *dns.CNAME, aliase
 	if !ours || at.zone.multicluster || c.stock && at.zone != n.zone {
 		return answer{records: []dns.RR{alias}, follow: alias.Target}
 	}
+	if c.stock {
+		at.zoneText = n.zoneText // the stock plugin compares the two letter by letter
+	}
 	q.Name, q.room = alias.Target, 0
 	a := c.answerAfter(snap, q, &at, aliases+1)
 	if a.outcome == nameError && c.fallsThrough(at.full) && !c.stock {

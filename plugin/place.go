@@ -153,7 +153,7 @@ func (c *config) locateBelowService(n *name, service *state.Service) place {
 		return c.locateImported(n, p)
 	case c.zonal && !n.zone.multicluster && first == "_zone":
 		return c.locateZonal(n, p)
-	case n.count == 4 && strings.HasPrefix(first, "_") && !c.stock:
+	case n.count == 4 && strings.HasPrefix(first, "_") && len(first) > 1 && !c.stock:
 		p.kind, p.protocol = protocolName, first[1:]
 	case n.count == 4:
 		p.kind, p.endpoint = endpointName, first

@@ -60,6 +60,7 @@ func TestSRVRecords(t *testing.T) {
 		{"address at a port", "_http._tcp.web.default.svc.cluster.local. A", noerror + soaLine(zoneName)},
 		{"protocol alone is an empty non-terminal", "_tcp.web.default.svc.cluster.local. SRV", noerror + soaLine(zoneName)},
 		{"protocol without ports", "_udp.web.default.svc.cluster.local. SRV", nxdomain + soaLine(zoneName)},
+		{"underscore alone", "_.web.default.svc.cluster.local. SRV", nxdomain + soaLine(zoneName)},
 		{"one label too many", "x._http._tcp.web.default.svc.cluster.local. SRV", nxdomain + soaLine(zoneName)},
 		{"empty port", `_._tcp.web.default.svc.cluster.local. SRV`, nxdomain + soaLine(zoneName)},
 	})
@@ -159,6 +160,7 @@ func TestZonalNames(t *testing.T) {
 		{"text", "eu-1.pin._zone.peers.prod.svc.cluster.local. TXT", noerror + soaLine(zoneName)},
 		{"not headless", "eu-1.pin._zone.web.default.svc.cluster.local. A", nxdomain + soaLine(zoneName)},
 		{"unknown directive", "eu-1.near._zone.peers.prod.svc.cluster.local. A", nxdomain + soaLine(zoneName)},
+		{"SRV at a name above", "pin._zone.peers.prod.svc.cluster.local. SRV", noerror + soaLine(zoneName)},
 		{"names above", "pin._zone.peers.prod.svc.cluster.local. A", noerror + soaLine(zoneName)},
 	})
 	checkRecords(t, newTestPlugin(t, "mooring cluster.local"), []record{
