@@ -54,6 +54,25 @@ func knownExceptions() []exception {
 			},
 		},
 		{
+			code:    "D4 letter case in the target of an alias",
+			decides: "RFC 4343 section 3: names compare without regard to case, whatever the case of the name that led to them",
+			compat:  true,
+			holds: func(d *difference) bool {
+				lower := strings.ToLower(d.query.name)
+				return lower != d.query.name && d.ours.startsWithAlias() && d.explainedAs(lower)
+			},
+		},
+		{
+			code:    "D28 record twice",
+			decides: "RFC 2181 section 5: a record set has no two records with the same data",
+			compat:  true,
+			holds: func(d *difference) bool {
+				once := d.stock
+				once.answer, once.extra = slices.Compact(slices.Clone(once.answer)), slices.Compact(slices.Clone(once.extra))
+				return len(differ(once, d.ours, once)) == 0
+			},
+		},
+		{
 			code:    "D5 address at the name of an SRV record",
 			decides: "DNS specification 2.3.1: A and AAAA records are those of the Service's name; _port._proto has SRV records",
 			holds: func(d *difference) bool {
