@@ -8,10 +8,11 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mooring
 BINARIES := mooring-dns mooring-proxy mooringctl
 SOURCE   ?= manifests
+STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system check bench fmt lint tidy clean
+.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system check bench bench-dns fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,12 @@ check: lint ## format, vet, lint, import directions, unit tests with the race de
 
 bench: ## run every benchmark; compare two runs with `go tool -modfile=internal/tools/go.mod benchstat`
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./plugin/... ./proxy/...
+
+# The stock binary is what `go install` makes of the release: its own dependencies, our flags.
+bench-dns: mooring-dns ## compare with stock CoreDNS (needs dnsperf); FLAGS=-short for a quick look
+	GOBIN=$(STOCK) CGO_ENABLED=0 $(GO) install -trimpath -ldflags "-s -w" github.com/coredns/coredns@v$(notdir $(STOCK))
+	mkdir -p docs
+	$(GO) run ./test/bench/dns -stock $(STOCK)/coredns -mooring bin/mooring-dns -out docs/benchmarks-dns.md $(FLAGS)
 
 fmt: $(LINT) ## format the code
 	$(LINT) fmt
