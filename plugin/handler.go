@@ -58,6 +58,9 @@ func (m *Mooring) Ready() bool {
 
 // ServeDNS implements plugin.Handler.
 func (m *Mooring) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if len(r.Question) != 1 {
+		return dns.RcodeFormatError, nil
+	}
 	q := question{Question: r.Question[0]}
 	n, ours := parseName(m.zones, q.Name)
 	if !ours || q.Qclass != dns.ClassINET && !m.stock {
