@@ -40,9 +40,7 @@ func (k *Kernel) observe(ctx context.Context) (plan.Plan, error) {
 		return nil, err
 	}
 	for key, value := range servers {
-		owned := key
-		owned.Kind = plan.Owned
-		if _, ours := result[owned]; !ours {
+		if _, ours := result[key.OwnedKey()]; !ours {
 			continue
 		}
 		destinations, _, err := k.ipvs.RealServers(ctx, key)
@@ -118,7 +116,7 @@ func (r *run) elements(ctx context.Context, ops []plan.Op) {
 	}
 	r.errs = append(r.errs, classify(err, nil))
 	for _, op := range allowed {
-		if op.Key.Kind == plan.Owned && op.Verb != plan.Delete && !slices.Contains(done, op) {
+		if (op.Key.Kind == plan.Owned || op.Key.Kind == plan.OwnedMark) && op.Verb != plan.Delete && !slices.Contains(done, op) {
 			// A virtual server that is not recorded would never be removed.
 			r.failed[op.Key.VirtualServerKey()] = errNotRecorded
 		}
@@ -137,9 +135,7 @@ func (r *run) server(ctx context.Context, op plan.Op) {
 		return
 	}
 	if op.Verb == plan.Delete {
-		owned := op.Key
-		owned.Kind = plan.Owned
-		r.failed[owned] = errStillThere
+		r.failed[op.Key.OwnedKey()] = errStillThere
 		return
 	}
 	r.failed[op.Key] = errNoVirtualServer

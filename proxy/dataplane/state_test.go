@@ -63,6 +63,10 @@ func some() plan.Plan {
 		server.Kind = kind
 		p[server] = plan.Value{}
 	}
+	mark := plan.MarkKey(plan.VirtualServer, 0x01000001, false)
+	p[mark], p[mark.OwnedKey()] = plan.Value{Scheduler: "rr"}, plan.Value{}
+	server.Kind = plan.Split
+	p[server] = plan.Value{Mark: mark.Mark}
 	return p
 }
 
@@ -83,7 +87,7 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 	kernel := ready(t)
 	apply(t, kernel, some())
 	edit(t, func(conn *nftables.Conn, table *nftables.Table) {
-		conn.DelChain(&nftables.Chain{Table: table, Name: "layout-1"})
+		conn.DelChain(&nftables.Chain{Table: table, Name: "layout-2"})
 		conn.AddChain(&nftables.Chain{Table: table, Name: "layout-0"})
 		// A chain that would go on doing something.
 		conn.AddChain(&nftables.Chain{
@@ -95,7 +99,7 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, kernel, some())
-	if got := strings.Join(chains(t), " "); got != "forward input layout-1 leave output postrouting prerouting refuse unserved" {
+	if got := strings.Join(chains(t), " "); got != "forward input layout-2 leave output postrouting prerouting refuse unserved unusable" {
 		t.Errorf("chains: %s", got)
 	}
 }

@@ -11,7 +11,7 @@
 package drain
 
 import (
-	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mooring-project/mooring/internal/model"
@@ -30,12 +30,18 @@ type Ledger struct {
 	leaving map[plan.Key]Leaving
 	// perServer counts the leaving real servers of each virtual server.
 	perServer map[plan.Key]int
-	timeout   time.Duration
+	// parted has the marks of the second views that addresses led to until their Split
+	// was taken away; by the keys of the addresses' virtual servers.
+	parted  map[plan.Key]uint32
+	timeout time.Duration
 }
 
 // NewLedger gives an empty Ledger in which a real server has timeout to finish.
 func NewLedger(timeout time.Duration) *Ledger {
-	return &Ledger{leaving: make(map[plan.Key]Leaving), perServer: make(map[plan.Key]int), timeout: timeout}
+	return &Ledger{
+		leaving: make(map[plan.Key]Leaving), perServer: make(map[plan.Key]int),
+		parted: make(map[plan.Key]uint32), timeout: timeout,
+	}
 }
 
 // Len gives the number of real servers that are leaving.
@@ -43,8 +49,12 @@ func (l *Ledger) Len() int { return len(l.leaving) }
 
 // Decide gives what an object is to be like, given what is applied and what the plan wants,
 // each with a flag that tells whether it exists. It enters real servers that begin to leave
-// and strikes out those that return.
+// and strikes out those that return. Of objects that are decided upon together, those of a
+// lower Kind come first, RealServers before all.
 func (l *Ledger) Decide(key plan.Key, applied plan.Value, inApplied bool, want plan.Value, inWant bool, now time.Time) (plan.Value, bool) {
+	if key.Kind == plan.Split {
+		l.part(key, applied, want, inWant)
+	}
 	switch {
 	case inWant:
 		l.strike(key)
@@ -52,7 +62,7 @@ func (l *Ledger) Decide(key plan.Key, applied plan.Value, inApplied bool, want p
 	case !inApplied:
 		l.strike(key)
 		return plan.Value{}, false
-	case leads(key.Kind) && l.perServer[key.VirtualServerKey()] > 0:
+	case leads(key.Kind) && l.drains(key):
 		return applied, true
 	case key.Kind != plan.RealServer || key.Protocol != model.TCP:
 		return plan.Value{}, false
@@ -64,10 +74,37 @@ func (l *Ledger) Decide(key plan.Key, applied plan.Value, inApplied bool, want p
 	return applied, true
 }
 
-// leads tells whether objects of a kind lead packets to the virtual server of the same
-// address, port and protocol.
-func leads(kind plan.Kind) bool {
-	return kind == plan.VirtualServer || kind == plan.Owned || kind == plan.Divert || kind == plan.Masquerade
+// leading are the kinds of object that lead packets to the virtual server of the same
+// address, port and protocol. A Split is not among them: its Divert is enough for
+// the connections that there are, and new ones are not to get there.
+var leading = []plan.Kind{plan.VirtualServer, plan.Owned, plan.Divert, plan.Masquerade}
+
+func leads(kind plan.Kind) bool { return kind == plan.OwnedMark || slices.Contains(leading, kind) }
+
+// drains tells whether real servers are leaving the virtual server that an object leads to,
+// or, for a Divert, the second view to which it led.
+func (l *Ledger) drains(key plan.Key) bool {
+	server := key.VirtualServerKey()
+	if l.perServer[server] > 0 {
+		return true
+	}
+	mark := l.parted[server]
+	return key.Kind == plan.Divert && mark != 0 && l.perServer[plan.MarkKey(plan.VirtualServer, mark, key.IPv6())] > 0
+}
+
+// part notes the second view of an address whose Split goes.
+func (l *Ledger) part(key plan.Key, applied, want plan.Value, inWant bool) {
+	server := key.VirtualServerKey()
+	old := applied.Mark
+	if old == 0 {
+		old = l.parted[server]
+	}
+	draining := l.perServer[plan.MarkKey(plan.VirtualServer, old, key.IPv6())] > 0
+	if draining && (!inWant || want.Mark != old) {
+		l.parted[server] = old
+	} else {
+		delete(l.parted, server)
+	}
 }
 
 // Servers gives the virtual servers whose connections are to be counted.
@@ -91,13 +128,35 @@ func (l *Ledger) Finish(now time.Time, connections map[plan.Key]uint32) (finishe
 		}
 		l.strike(key)
 		finished = append(finished, Finished{Key: key, Since: entry.Since, Cut: left})
-		for _, kind := range []plan.Kind{plan.VirtualServer, plan.Owned, plan.Divert, plan.Masquerade} {
-			lead := key
-			lead.Kind, lead.Endpoint = kind, netip.AddrPort{}
-			again = append(again, lead)
-		}
+		again = append(again, l.leads(key)...)
 	}
 	return finished, again
+}
+
+// leads gives the keys of what leads to the virtual server of a real server.
+func (l *Ledger) leads(key plan.Key) []plan.Key {
+	server := key.VirtualServerKey()
+	if server.Mark == 0 {
+		var keys []plan.Key
+		for _, kind := range leading {
+			lead := server
+			lead.Kind = kind
+			keys = append(keys, lead)
+		}
+		return keys
+	}
+	keys := []plan.Key{server, server.OwnedKey()}
+	for address, mark := range l.parted {
+		if mark == server.Mark && address.IPv6() == server.IPv6() {
+			address.Kind = plan.Divert
+			keys = append(keys, address)
+			if l.perServer[server] == 0 {
+				address.Kind = plan.VirtualServer
+				delete(l.parted, address)
+			}
+		}
+	}
+	return keys
 }
 
 // Finished tells how a real server left: Cut connections were still open at its deadline.

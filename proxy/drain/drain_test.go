@@ -104,3 +104,46 @@ func TestFinish(t *testing.T) {
 		})
 	}
 }
+
+// A connection of a pod to a second view needs the diversion of its address alone, also when
+// new connections are refused or go another way.
+func TestDiversionStaysForConnectionsToASecondView(t *testing.T) {
+	mark := plan.MarkKey(plan.VirtualServer, 0x01000001, false)
+	leaving := mark
+	leaving.Kind, leaving.Endpoint = plan.RealServer, netip.MustParseAddrPort("10.244.1.2:8080")
+	ledger := NewLedger(time.Minute)
+	decide := func(k plan.Key, v plan.Value) bool {
+		_, exists := ledger.Decide(k, v, true, plan.Value{}, false, start)
+		return exists
+	}
+	for _, step := range []struct {
+		key   plan.Key
+		value plan.Value
+		stays bool
+	}{
+		{leaving, plan.Value{Weight: 1}, true},
+		{mark, plan.Value{}, true},
+		{mark.OwnedKey(), plan.Value{}, true},
+		{key(plan.Split, model.TCP), plan.Value{Mark: mark.Mark}, false},
+		{key(plan.Divert, model.TCP), plan.Value{}, true},
+		{key(plan.KeepSource, model.TCP), plan.Value{}, false},
+	} {
+		if got := decide(step.key, step.value); got != step.stays {
+			t.Errorf("%s stays: %t, want %t", step.key, got, step.stays)
+		}
+	}
+	_, again := ledger.Finish(start.Add(time.Second), nil)
+	want := map[plan.Key]bool{mark: true, mark.OwnedKey(): true, key(plan.Divert, model.TCP): true}
+	for _, k := range again {
+		if !want[k] {
+			t.Errorf("to be decided again without need: %s", k)
+		}
+		delete(want, k)
+		if decide(k, plan.Value{}) {
+			t.Errorf("%s stays after the last connection", k)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not decided again: %v", want)
+	}
+}

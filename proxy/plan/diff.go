@@ -49,9 +49,9 @@ func (o Op) String() string {
 // servers, then what sends traffic to them. A packet that meets a half-done plan thus
 // meets the old one.
 var addPhase = map[Kind]int{
-	PodCIDR: 1, Owned: 1, Masquerade: 1, Hairpin: 1,
-	VirtualServer: 2, RealServer: 3,
-	Divert: 4, Reject: 4, ServiceCIDR: 5, Relay: 5,
+	PodCIDR: 1, Owned: 1, OwnedMark: 1, Masquerade: 1, KeepSource: 1, Hairpin: 1, FirewallAllow: 1,
+	VirtualServer: 2, Firewall: 2, RealServer: 3, Split: 4,
+	Divert: 5, Drop: 5, DropOutside: 5, Reject: 5, ServiceCIDR: 6, Relay: 6,
 }
 
 // phase gives the place of an operation: everything is added and updated before

@@ -25,19 +25,39 @@ type Kind uint8
 // The kinds of object. VirtualServer and RealServer live in IPVS, Relay is a socket
 // of our own, all others are elements of the set of that name in our nft table.
 const (
-	// VirtualServer is an IPVS service: Addr, Protocol, Port (or Mark alone).
+	// VirtualServer is an IPVS service: Addr, Protocol, Port; or a second view of some
+	// of these, Mark: see MarkKey.
 	VirtualServer Kind = iota + 1
 	// RealServer is an IPVS destination: the key of its virtual server and Endpoint.
 	RealServer
 	// Owned records in the kernel that the virtual server Addr, Protocol, Port is
 	// ours: the set outlives the process, and whatever is not in it is never touched.
 	Owned
+	// OwnedMark records the same of a virtual server by firewall mark.
+	OwnedMark
+	// Split sends connections of pods and of the node itself to Addr, Protocol, Port to
+	// the virtual server of the Value's Mark; those from outside the cluster go to the
+	// virtual server of the address.
+	Split
 	// Divert sends Addr, Protocol, Port from outside the host to LOCAL_IN.
 	Divert
 	// Masquerade gives every connection to Addr, Protocol, Port the node's address.
 	Masquerade
+	// KeepSource lets connections from outside the cluster to Addr, Protocol, Port keep
+	// their source, although a Divert of it is there.
+	KeepSource
 	// Hairpin gives a connection of Endpoint's address to itself the node's address.
 	Hairpin
+	// Firewall drops new connections to Addr, Protocol, Port from whoever is not in a
+	// FirewallAllow of it.
+	Firewall
+	// FirewallAllow is a prefix, of Endpoint's address and Bits, that a Firewall admits.
+	FirewallAllow
+	// Drop discards new connections to Addr, Protocol, Port from everywhere: endpoints
+	// serve it, but none that this node may use.
+	Drop
+	// DropOutside discards those from outside the cluster alone.
+	DropOutside
 	// Reject refuses Addr, Protocol, Port from everywhere: no endpoint serves it.
 	Reject
 	// ServiceCIDR is a prefix whose unlisted addresses and ports are refused.
@@ -51,9 +71,10 @@ const (
 )
 
 var kindNames = [...]string{
-	VirtualServer: "virtual-server", RealServer: "real-server", Owned: "owned", Divert: "divert",
-	Masquerade: "masquerade", Hairpin: "hairpin", Reject: "reject", ServiceCIDR: "service-cidr",
-	PodCIDR: "pod-cidr", Relay: "relay",
+	VirtualServer: "virtual-server", RealServer: "real-server", Owned: "owned", OwnedMark: "owned-mark",
+	Split: "split", Divert: "divert", Masquerade: "masquerade", KeepSource: "keep-source", Hairpin: "hairpin",
+	Firewall: "firewall", FirewallAllow: "firewall-allow", Drop: "drop", DropOutside: "drop-outside",
+	Reject: "reject", ServiceCIDR: "service-cidr", PodCIDR: "pod-cidr", Relay: "relay",
 }
 
 // String gives the kind's name as plans print it.
@@ -70,13 +91,15 @@ type Key struct {
 	Kind     Kind
 	Protocol model.Protocol
 	Port     uint16
-	// Bits is the prefix length of a ServiceCIDR or PodCIDR whose address is Addr.
+	// Bits is the prefix length of a ServiceCIDR or PodCIDR whose address is Addr, and of
+	// a FirewallAllow whose prefix begins at Endpoint's address.
 	Bits uint8
-	// Mark is the firewall mark of a virtual server that has no address.
+	// Mark is the firewall mark of a virtual server that has no address; its Addr is the
+	// unspecified address of its family.
 	Mark uint32
 	Addr netip.Addr
-	// Endpoint is the real server's address and port, or the address of a Hairpin
-	// (port 0), or where a Relay passes connections on to.
+	// Endpoint is the real server's address and port, or the address of a Hairpin or a
+	// FirewallAllow (port 0), or where a Relay passes connections on to.
 	Endpoint netip.AddrPort
 }
 
@@ -88,7 +111,7 @@ type Forward uint8
 const Masq Forward = 0
 
 // Value is what can change about an object while it stays the same object. Elements
-// of sets have the zero Value.
+// of sets have the zero Value; a Split is an element of a map.
 type Value struct {
 	// Scheduler is the name of an IPVS scheduler; virtual servers only.
 	Scheduler string
@@ -100,6 +123,8 @@ type Value struct {
 	Weight uint32
 	// Forward is a real server's forwarding method.
 	Forward Forward
+	// Mark is the firewall mark that a Split gives.
+	Mark uint32
 }
 
 // Plan is what the data plane holds, or should hold. A nil Plan is an empty one to
@@ -112,8 +137,23 @@ func (k Key) VirtualServerKey() Key {
 	return k
 }
 
-// Prefix gives the prefix that a ServiceCIDR or PodCIDR stands for.
-func (k Key) Prefix() netip.Prefix { return netip.PrefixFrom(k.Addr, int(k.Bits)) }
+// OwnedKey gives the key of the record that a virtual server is ours.
+func (k Key) OwnedKey() Key {
+	k = k.VirtualServerKey()
+	k.Kind = Owned
+	if k.Mark != 0 {
+		k.Kind = OwnedMark
+	}
+	return k
+}
+
+// Prefix gives the prefix that a ServiceCIDR, PodCIDR or FirewallAllow stands for.
+func (k Key) Prefix() netip.Prefix {
+	if k.Kind == FirewallAllow {
+		return netip.PrefixFrom(k.Endpoint.Addr(), int(k.Bits))
+	}
+	return netip.PrefixFrom(k.Addr, int(k.Bits))
+}
 
 // PrefixKey gives the key of kind ServiceCIDR or PodCIDR for a prefix.
 func PrefixKey(kind Kind, prefix netip.Prefix) Key {
@@ -150,6 +190,8 @@ func (k Key) String() string {
 		return fmt.Sprintf("%s %s", k.Kind, k.Endpoint.Addr())
 	case ServiceCIDR, PodCIDR:
 		return fmt.Sprintf("%s %s", k.Kind, k.Prefix())
+	case FirewallAllow:
+		return fmt.Sprintf("%s %s from %s", k.Kind, k.virtual(), k.Prefix())
 	case RealServer, Relay:
 		return fmt.Sprintf("%s %s -> %s", k.Kind, k.virtual(), k.Endpoint)
 	default:
@@ -159,9 +201,16 @@ func (k Key) String() string {
 
 func (k Key) virtual() string {
 	if k.Mark != 0 {
-		return fmt.Sprintf("fwmark %#x", k.Mark)
+		return fmt.Sprintf("%s %s fwmark %#x", strings.ToLower(k.Protocol.String()), familyName(k.IPv6()), k.Mark)
 	}
 	return strings.ToLower(k.Protocol.String()) + " " + netip.AddrPortFrom(k.Addr, k.Port).String()
+}
+
+func familyName(ipv6 bool) string {
+	if ipv6 {
+		return "ipv6"
+	}
+	return "ipv4"
 }
 
 // String prints the fields that the object's kind uses; empty for set elements.
@@ -175,6 +224,9 @@ func (v Value) String() string {
 	}
 	if v.Persistence != 0 {
 		parts = append(parts, fmt.Sprintf("persistence %ds", v.Persistence))
+	}
+	if v.Mark != 0 {
+		parts = append(parts, fmt.Sprintf("-> fwmark %#x", v.Mark))
 	}
 	return strings.Join(parts, " ")
 }

@@ -24,6 +24,10 @@ type Context struct {
 	ProxyName string
 	// LocalhostNodePorts has NodePorts answer on the loopback addresses too.
 	LocalhostNodePorts bool
+	// ExternalIPs has spec.externalIPs served (kube-proxy's gate AllowServiceExternalIPs).
+	ExternalIPs bool
+	// Marks allots the marks of second views; what it gives is remembered in it.
+	Marks *Marks
 }
 
 // persistent is IP_VS_SVC_F_PERSISTENT (include/uapi/linux/ip_vs.h).
@@ -56,84 +60,175 @@ func (c Context) Skip(service *model.Service) string {
 	return ""
 }
 
-// Service gives the part of the plan that one Service asks for.
+// Service gives the part of the plan that one Service asks for. When a Service is gone, its
+// marks are to be given back: see Marks.Forget.
 func (c Context) Service(entry *state.Service) Plan {
-	p := Plan{}
-	if entry == nil || c.Skip(entry.Service) != "" {
-		return p
+	if entry == nil {
+		return Plan{}
 	}
-	for _, port := range entry.Service.Ports {
-		for _, address := range entry.Service.ClusterIPs {
-			c.clusterIP(p, entry, port, address)
-			if port.NodePort != 0 {
-				c.nodePort(p, entry, port, address.Is6())
+	s := fragment{Context: c, entry: entry, service: entry.Service, plan: Plan{}, views: map[view]uint32{}}
+	if c.Skip(entry.Service) == "" {
+		for _, port := range entry.Service.Ports {
+			for _, address := range entry.Service.ClusterIPs {
+				s.internal(port, address)
+				s.external(port, address.Is6())
 			}
 		}
 	}
-	return p
+	c.Marks.keep(entry.Service.Key, s.views)
+	return s.plan
 }
 
-// clusterIP plans one port of one ClusterIP.
-func (c Context) clusterIP(p Plan, entry *state.Service, port model.ServicePort, address netip.Addr) {
-	server := Key{Kind: VirtualServer, Protocol: port.Protocol, Port: port.Port, Addr: address}
-	selection := policy.Select(entry.Slices, port, address.Is6(), entry.Service.InternalTrafficPolicy, c.Place)
-	if !c.serve(p, entry.Service, server, selection) {
+// fragment is the plan of one Service in the making.
+type fragment struct {
+	Context
+	entry   *state.Service
+	service *model.Service
+	plan    Plan
+	// views has the marks in use.
+	views map[view]uint32
+}
+
+// front is an address on which a Service is served. The key is that of its virtual server.
+type front struct {
+	key Key
+	// diverted is true for addresses that are not the node's.
+	diverted bool
+}
+
+// internal plans one port of one ClusterIP.
+func (s fragment) internal(port model.ServicePort, address netip.Addr) {
+	f := front{key: Key{Kind: VirtualServer, Protocol: port.Protocol, Port: port.Port, Addr: address}, diverted: true}
+	traffic := s.service.InternalTrafficPolicy
+	selection := s.selection(port, address.Is6(), traffic)
+	switch {
+	case selection.Any():
+		s.serve(f.key, selection)
+		s.lead(f)
+	case traffic == model.Local && s.selection(port, address.Is6(), model.Cluster).Any():
+		s.add(f.key.as(Drop))
+	default:
+		s.add(f.key.as(Reject))
+	}
+}
+
+// external plans one port on the addresses of one family that are for the outside too.
+func (s fragment) external(port model.ServicePort, ipv6 bool) {
+	fronts := s.fronts(port, ipv6)
+	if len(fronts) == 0 {
 		return
 	}
-	p[server.as(Divert)] = Value{}
+	all := s.selection(port, ipv6, model.Cluster)
+	switch {
+	case !all.Any():
+		for _, f := range fronts {
+			s.add(f.key.as(Reject))
+		}
+		return
+	case s.service.ExternalTrafficPolicy == model.Local:
+		s.externalLocal(port, fronts, all)
+	default:
+		for _, f := range fronts {
+			s.serve(f.key, all)
+			s.lead(f)
+			s.add(f.key.as(Masquerade))
+		}
+	}
+	s.relay(port, fronts)
+}
+
+// externalLocal plans addresses of externalTrafficPolicy Local: the outside sees the
+// endpoints of this node alone, and they see its source; pods and the node see all.
+func (s fragment) externalLocal(port model.ServicePort, fronts []front, all policy.Selection) {
+	ipv6 := fronts[0].key.IPv6()
+	v := view{port: port.Name, protocol: port.Protocol, ipv6: ipv6}
+	mark := s.Marks.take(s.service.Key, v, fronts)
+	if mark != 0 {
+		s.views[v] = mark
+		s.serve(MarkKey(VirtualServer, mark, ipv6), all)
+	}
+	local := s.selection(port, ipv6, model.Local)
+	for _, f := range fronts {
+		s.lead(f)
+		if mark != 0 {
+			s.plan[f.key.as(Split)] = Value{Mark: mark}
+		}
+		if !local.Any() {
+			s.add(f.key.as(DropOutside))
+			continue
+		}
+		s.serve(f.key, local)
+		s.add(f.key.as(KeepSource))
+	}
+}
+
+// fronts gives the addresses of one family on which a port is served to the outside.
+func (s fragment) fronts(port model.ServicePort, ipv6 bool) []front {
+	var fronts []front
+	add := func(addresses []netip.Addr, number uint16, diverted bool) {
+		for _, address := range addresses {
+			if address.Is6() == ipv6 {
+				key := Key{Kind: VirtualServer, Protocol: port.Protocol, Port: number, Addr: address}
+				fronts = append(fronts, front{key: key, diverted: diverted})
+			}
+		}
+	}
+	if port.NodePort != 0 {
+		add(s.NodeAddresses, port.NodePort, false)
+	}
+	if s.ExternalIPs {
+		add(s.service.ExternalIPs, port.Port, true)
+	}
+	add(s.service.LoadBalancerIPs, port.Port, true)
+	return fronts
+}
+
+// relay plans the listener that passes a NodePort on the loopback address on.
+func (s fragment) relay(port model.ServicePort, fronts []front) {
+	first := fronts[0].key
+	if !s.LocalhostNodePorts || fronts[0].diverted || port.Protocol == model.SCTP {
+		return
+	}
+	relay := first.as(Relay)
+	relay.Addr, relay.Endpoint = loopback(first.IPv6()), netip.AddrPortFrom(first.Addr, first.Port)
+	s.add(relay)
+}
+
+// selection decides about the endpoints of one port and family under a policy.
+func (s fragment) selection(port model.ServicePort, ipv6 bool, traffic model.TrafficPolicy) policy.Selection {
+	return policy.Select(s.entry.Slices, port, ipv6, traffic, s.Place)
+}
+
+// serve plans a virtual server with the endpoints that serve.
+func (s fragment) serve(server Key, selection policy.Selection) {
+	value := Value{Scheduler: s.Scheduler}
+	if s.service.AffinityTimeout > 0 {
+		value.Flags, value.Persistence = persistent, uint32(s.service.AffinityTimeout.Seconds())
+	}
+	s.plan[server] = value
+	s.add(server.OwnedKey())
 	for _, v := range selection {
-		if v.Use && v.Endpoint.Node == c.Place.Node {
-			p[Key{Kind: Hairpin, Endpoint: netip.AddrPortFrom(v.Endpoint.Addr, 0)}] = Value{}
-		}
-	}
-}
-
-// nodePort plans one NodePort on the node's addresses of one family, and its relay.
-func (c Context) nodePort(p Plan, entry *state.Service, port model.ServicePort, ipv6 bool) {
-	traffic := entry.Service.ExternalTrafficPolicy
-	selection := policy.Select(entry.Slices, port, ipv6, traffic, c.Place)
-	relayed := false
-	for _, address := range c.NodeAddresses {
-		if address.Is6() != ipv6 {
+		if !v.Use {
 			continue
 		}
-		server := Key{Kind: VirtualServer, Protocol: port.Protocol, Port: port.NodePort, Addr: address}
-		if !c.serve(p, entry.Service, server, selection) {
-			continue
-		}
-		if traffic == model.Cluster {
-			p[server.as(Masquerade)] = Value{}
-		}
-		if c.LocalhostNodePorts && !relayed && port.Protocol != model.SCTP {
-			relay := Key{Kind: Relay, Protocol: port.Protocol, Port: port.NodePort, Addr: loopback(ipv6)}
-			relay.Endpoint = netip.AddrPortFrom(address, port.NodePort)
-			p[relay] = Value{}
-			relayed = true
-		}
-	}
-}
-
-// serve plans a virtual server with the endpoints that serve, or a refusal if none does,
-// and tells which.
-func (c Context) serve(p Plan, service *model.Service, server Key, selection policy.Selection) bool {
-	targets := selection.Targets()
-	if len(targets) == 0 {
-		p[server.as(Reject)] = Value{}
-		return false
-	}
-	value := Value{Scheduler: c.Scheduler}
-	if service.AffinityTimeout > 0 {
-		value.Flags, value.Persistence = persistent, uint32(service.AffinityTimeout.Seconds())
-	}
-	p[server] = value
-	p[server.as(Owned)] = Value{}
-	for _, target := range targets {
 		real := server.as(RealServer)
-		real.Endpoint = target
-		p[real] = Value{Weight: 1, Forward: Masq}
+		real.Endpoint = v.Target
+		s.plan[real] = Value{Weight: 1, Forward: Masq}
+		if v.Endpoint.Node == s.Place.Node {
+			s.add(Key{Kind: Hairpin, Endpoint: netip.AddrPortFrom(v.Endpoint.Addr, 0)})
+		}
 	}
-	return true
 }
+
+// lead plans that packets to an address that is not the node's reach IPVS.
+func (s fragment) lead(f front) {
+	if f.diverted {
+		s.add(f.key.as(Divert))
+	}
+}
+
+// add plans an object that has no value.
+func (s fragment) add(key Key) { s.plan[key] = Value{} }
 
 // as gives the key of another kind for the same address, port and protocol.
 func (k Key) as(kind Kind) Key {

@@ -50,6 +50,10 @@ type Options struct {
 	Context plan.Context
 	// DrainTimeout is how long a leaving TCP endpoint may keep its connections.
 	DrainTimeout time.Duration
+	// NodePodCIDRs has Context.PodCIDRs follow the Node object (detectLocalMode NodeCIDR).
+	NodePodCIDRs bool
+	// Observe, if not nil, is called by the loop after each round that did something.
+	Observe func(Round)
 }
 
 const (
@@ -70,6 +74,7 @@ type Reconciler struct {
 	ledger    *drain.Ledger
 	planned   *state.Snapshot
 	dirty     map[plan.Key]struct{}
+	kinds     map[plan.Kind]int
 	retry     time.Duration
 	addresses chan addressUpdate
 
@@ -85,9 +90,9 @@ type Status struct {
 	// PendingSince is the time since which something has been waiting to be applied;
 	// zero when nothing is.
 	PendingSince time.Time
-	// Objects is the number of objects in the data plane, Draining that of the real
-	// servers that are leaving.
-	Objects  int
+	// Objects are the numbers of objects in the data plane; the map is not to be
+	// changed. Draining is the number of real servers that are leaving.
+	Objects  map[plan.Kind]int
 	Draining int
 	// Err is what went wrong in the last round, nil if nothing did.
 	Err error
@@ -101,8 +106,10 @@ func New(options Options) *Reconciler {
 		assembly:  plan.NewAssembly(),
 		ledger:    drain.NewLedger(options.DrainTimeout),
 		dirty:     make(map[plan.Key]struct{}),
+		kinds:     make(map[plan.Kind]int),
 		addresses: make(chan addressUpdate, 1),
 	}
+	r.context.Marks = plan.NewMarks()
 	r.status.Store(&Status{})
 	return r
 }
@@ -122,8 +129,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		return nil //nolint:nilerr // ctx ended before there was anything to do
 	}
 	for {
-		r.update(snapshot)
-		r.apply(ctx)
+		round := r.round(snapshot)
+		done, err := r.apply(ctx)
+		r.observe(round, done, err)
 		if snapshot = r.wait(ctx, snapshot); snapshot == nil {
 			return nil
 		}
@@ -140,6 +148,8 @@ func (r *Reconciler) adopt(ctx context.Context) error {
 		return err
 	}
 	r.applied = plan.Apply(observed, nil)
+	r.recount()
+	r.context.Marks.Adopt(observed)
 	for key := range r.applied {
 		r.dirty[key] = struct{}{}
 	}
@@ -201,6 +211,7 @@ func (r *Reconciler) update(snapshot *state.Snapshot) {
 	if place := r.placeIn(snapshot); place != r.context.Place {
 		r.context.Place, r.planned = place, nil
 	}
+	r.followPodCIDRs(snapshot)
 	if r.planned == nil {
 		for key, entry := range snapshot.Services() {
 			r.replan(key, entry)
@@ -225,6 +236,9 @@ func (r *Reconciler) placeIn(snapshot *state.Snapshot) policy.Place {
 }
 
 func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
+	if entry == nil {
+		r.context.Marks.Forget(key)
+	}
 	r.touch(r.assembly.Replace(key, r.context.Service(entry)))
 }
 
@@ -245,15 +259,13 @@ func (r *Reconciler) touch(keys []plan.Key) {
 }
 
 // apply brings the dirty objects to what they are to be. What goes wrong stays dirty.
-func (r *Reconciler) apply(ctx context.Context) {
+func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 	now := time.Now()
 	ops := r.operations(now)
-	var err error
 	if len(ops) > 0 {
-		var done []plan.Op
 		done, err = r.options.Dataplane.Apply(ctx, ops)
 		for _, op := range done {
-			r.applied.Record(op)
+			r.record(op)
 			delete(r.dirty, op.Key)
 		}
 		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops), "revision", r.planned.Revision)
@@ -263,6 +275,7 @@ func (r *Reconciler) apply(ctx context.Context) {
 		err = errors.Join(err, r.adopt(ctx))
 	}
 	r.report(now, err)
+	return done, err
 }
 
 // operations gives the ordered operations for the dirty objects and forgets those that
@@ -298,7 +311,7 @@ func realServersFirst(a, b plan.Key) int {
 // report publishes the status and sets the wait before a retry.
 func (r *Reconciler) report(now time.Time, err error) {
 	status := r.Status()
-	status.Objects, status.Draining, status.Err = len(r.applied), r.ledger.Len(), err
+	status.Objects, status.Draining, status.Err = r.counts(), r.ledger.Len(), err
 	if len(r.dirty) == 0 {
 		status.Revision, status.Applied, status.PendingSince = r.planned.Revision, now, time.Time{}
 		r.retry = 0
@@ -335,7 +348,7 @@ func (r *Reconciler) finishDrains(ctx context.Context) {
 		r.options.Logger.Error("leaving endpoints not deleted", "err", err)
 	}
 	for _, op := range done {
-		r.applied.Record(op)
+		r.record(op)
 	}
 	for _, op := range ops {
 		if _, left := r.applied[op.Key]; left {

@@ -104,6 +104,9 @@ func forgiving(t *testing.T, f Fixture) {
 			value.Weight += 3
 			want[key] = value
 		}
+		if key.Kind == plan.Split {
+			want[key] = plan.Value{Mark: value.Mark + 4}
+		}
 	}
 	f.apply(t, plan.Diff(nil, want))
 	f.expect(t, want)
@@ -287,6 +290,9 @@ func example() plan.Plan {
 		key.Kind = plan.Reject
 		p[key] = plan.Value{}
 	}
+	for _, ipv6 := range []bool{false, true} {
+		addMarkServer(p, 0x01000005, ipv6)
+	}
 	for prefix, kind := range map[string]plan.Kind{
 		"10.96.0.0/16": plan.ServiceCIDR, "fd00:10:96::/112": plan.ServiceCIDR,
 		"10.244.0.0/16": plan.PodCIDR, "fd00:10:244::/48": plan.PodCIDR,
@@ -294,6 +300,29 @@ func example() plan.Plan {
 		p[plan.PrefixKey(kind, netip.MustParsePrefix(prefix))] = plan.Value{}
 	}
 	return p
+}
+
+// addMarkServer adds a second view of an address, and who may see the first.
+func addMarkServer(p plan.Plan, mark uint32, ipv6 bool) {
+	front, endpoint, sources := virtualServer(model.TCP, "192.0.2.10:80"), "10.244.1.9:8080", []string{"192.0.2.0/24", "192.0.2.0/28", "198.51.100.7/32"}
+	if ipv6 {
+		front, endpoint, sources = virtualServer(model.TCP, "[2001:db8::10]:80"), "[fd00:10:244:1::9]:8080", []string{"2001:db8::/64", "2001:db8::/32"}
+	}
+	server := plan.MarkKey(plan.VirtualServer, mark, ipv6)
+	p[server], p[server.OwnedKey()] = plan.Value{Scheduler: "rr"}, plan.Value{}
+	p[realServer(server, endpoint)] = plan.Value{Weight: 1}
+	for kind, value := range map[plan.Kind]plan.Value{
+		plan.Split: {Mark: mark}, plan.Divert: {}, plan.KeepSource: {}, plan.Firewall: {}, plan.DropOutside: {},
+	} {
+		front.Kind = kind
+		p[front] = value
+	}
+	front.Kind = plan.FirewallAllow
+	for _, text := range sources {
+		prefix := netip.MustParsePrefix(text)
+		front.Endpoint, front.Bits = netip.AddrPortFrom(prefix.Addr(), 0), uint8(prefix.Bits())
+		p[front] = plan.Value{}
+	}
 }
 
 // addServer adds a virtual server, the record that it is ours, and other elements.

@@ -47,8 +47,31 @@ func drawServer(r *rapid.T, p plan.Plan) {
 		}
 	}
 	addServer(p, server, value, kinds...)
+	if rapid.IntRange(0, 2).Draw(r, "split") == 0 {
+		drawSplit(r, p, server, value)
+	}
 	for range rapid.IntRange(0, 3).Draw(r, "real servers") {
 		drawRealServer(r, p, server)
+	}
+}
+
+// drawSplit adds a second view of a virtual server, and who may see either.
+func drawSplit(r *rapid.T, p plan.Plan, server plan.Key, value plan.Value) {
+	marks := map[model.Protocol]uint32{model.TCP: 1, model.UDP: 2, model.SCTP: 3}
+	mark := marks[server.Protocol] + rapid.SampledFrom([]uint32{0x01000004, 0xff000040}).Draw(r, "mark")
+	second := plan.MarkKey(plan.VirtualServer, mark, server.IPv6())
+	p[second], p[second.OwnedKey()] = value, plan.Value{}
+	drawRealServer(r, p, second)
+	server.Kind = plan.Split
+	p[server] = plan.Value{Mark: mark}
+	for range rapid.IntRange(0, 3).Draw(r, "sources") {
+		server.Kind = plan.Firewall
+		p[server] = plan.Value{}
+		addr := server.Addr
+		prefix, _ := addr.Prefix(rapid.IntRange(addr.BitLen()-3, addr.BitLen()).Draw(r, "bits"))
+		allow := server
+		allow.Kind, allow.Endpoint, allow.Bits = plan.FirewallAllow, netip.AddrPortFrom(prefix.Addr(), 0), uint8(prefix.Bits())
+		p[allow] = plan.Value{}
 	}
 }
 

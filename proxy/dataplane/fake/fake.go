@@ -86,7 +86,7 @@ func (d *Dataplane) ours(key plan.Key) bool {
 	if !isServer(key) {
 		return true
 	}
-	_, owned := d.objects[as(plan.Owned, key)]
+	_, owned := d.objects[key.OwnedKey()]
 	return owned
 }
 
@@ -134,7 +134,7 @@ func (d *Dataplane) check(op plan.Op) error {
 	switch {
 	case op.Key.Kind == plan.Relay:
 		return errors.New("relay: not an object of the kernel's data plane")
-	case op.Verb == plan.Delete && op.Key.Kind == plan.Owned && server:
+	case op.Verb == plan.Delete && op.Key == op.Key.OwnedKey() && server:
 		return errors.New("not tried: its virtual server is still there")
 	case op.Verb == plan.Delete:
 		return nil
@@ -175,10 +175,4 @@ func (d *Dataplane) Cleanup(ctx context.Context) error {
 
 func isServer(key plan.Key) bool {
 	return key.Kind == plan.VirtualServer || key.Kind == plan.RealServer
-}
-
-func as(kind plan.Kind, key plan.Key) plan.Key {
-	key = key.VirtualServerKey()
-	key.Kind = kind
-	return key
 }

@@ -142,7 +142,6 @@ func TestDoMakesTheStateTheGoal(t *testing.T) {
 			[]error{syscall.ESRCH},
 			[]string{"delete destination"}, nil,
 		},
-		"firewall mark": {plan.Op{Verb: plan.Add, Key: plan.Key{Kind: plan.VirtualServer, Mark: 1}}, nil, nil, ErrFirewallMark},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table, calls := table(t, test.script)

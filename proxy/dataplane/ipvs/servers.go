@@ -2,7 +2,6 @@ package ipvs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -26,15 +25,11 @@ const (
 	maxWeight = math.MaxUint16
 )
 
-// ErrFirewallMark says that virtual servers by firewall mark are not for this table:
-// their key has no address, hence no family, and no element of the owned set.
-var ErrFirewallMark = errors.New("virtual server by firewall mark: only addresses are supported")
-
 // Connections counts what a real server holds.
 type Connections struct{ Active, Inactive uint32 }
 
-// VirtualServers lists every virtual server with an address in the network
-// namespace, also those of other software.
+// VirtualServers lists every virtual server in the network namespace, also those of
+// other software.
 func (t *Table) VirtualServers(ctx context.Context) (plan.Plan, error) {
 	services, err := get(ctx, t, handle.GetServices)
 	if err != nil {
@@ -42,9 +37,6 @@ func (t *Table) VirtualServers(ctx context.Context) (plan.Plan, error) {
 	}
 	result := make(plan.Plan, len(services))
 	for _, s := range services {
-		if s.FWMark != 0 {
-			continue
-		}
 		if key, ok := virtualServerKey(s); ok {
 			result[key] = virtualServerValue(s)
 		}
@@ -86,8 +78,6 @@ func (t *Table) RealServers(ctx context.Context, virtual plan.Key) (plan.Plan, m
 // it, updating what does not exist adds it, deleting what does not exist is no error.
 func (t *Table) Do(ctx context.Context, op plan.Op) error {
 	switch {
-	case op.Key.Mark != 0:
-		return ErrFirewallMark
 	case op.Key.Kind == plan.VirtualServer:
 		return t.doVirtualServer(ctx, op)
 	case op.Key.Kind == plan.RealServer:
@@ -163,6 +153,7 @@ func service(key plan.Key, value plan.Value) *moby.Service {
 		Flags:         value.Flags,
 		Timeout:       value.Persistence,
 		Netmask:       noNetmask4,
+		FWMark:        key.Mark,
 	}
 	if key.Addr.Is6() {
 		s.AddressFamily, s.Netmask = syscall.AF_INET6, noNetmask6
@@ -180,6 +171,9 @@ func destination(key plan.Key, value plan.Value) *moby.Destination {
 }
 
 func virtualServerKey(s *moby.Service) (plan.Key, bool) {
+	if s.FWMark != 0 {
+		return plan.MarkKey(plan.VirtualServer, s.FWMark, s.AddressFamily == syscall.AF_INET6), true
+	}
 	addr, ok := netip.AddrFromSlice(s.Address)
 	return plan.Key{
 		Kind: plan.VirtualServer, Protocol: model.Protocol(s.Protocol), Addr: addr, Port: s.Port,

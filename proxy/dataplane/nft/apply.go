@@ -28,6 +28,8 @@ func (t *Table) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err e
 		return nil, fmt.Errorf("%d set elements, the first %s: %w", len(ops), ops[0], err)
 	case len(ops) == 1 && ops[0].Verb == plan.Delete && errors.Is(err, syscall.ENOENT):
 		return ops, nil
+	case len(ops) == 1 && slices.Contains(mapKinds, ops[0].Key.Kind) && ops[0].Verb != plan.Delete:
+		return t.replace(ctx, ops[0], err)
 	case len(ops) == 1:
 		return nil, fmt.Errorf("%s: %w", ops[0], t.explain(ctx, err))
 	}
@@ -35,6 +37,23 @@ func (t *Table) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err e
 	done, err = t.Apply(ctx, ops[:half])
 	more, err2 := t.Apply(ctx, ops[half:])
 	return slices.Concat(done, more), errors.Join(err, err2)
+}
+
+// replace writes an element of a map whatever is there: the kernel refuses to change what
+// is there, and to delete what is not.
+func (t *Table) replace(ctx context.Context, op plan.Op, err error) ([]plan.Op, error) {
+	switch {
+	case op.Verb == plan.Add && (errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.EBUSY)):
+		op.Verb = plan.Update
+	case op.Verb == plan.Update && errors.Is(err, syscall.ENOENT):
+		op.Verb = plan.Add
+	default:
+		return nil, fmt.Errorf("%s: %w", op, t.explain(ctx, err))
+	}
+	if again := t.transaction(ctx, []plan.Op{op}); again != nil {
+		return nil, fmt.Errorf("%s: %w", op, t.explain(ctx, again))
+	}
+	return []plan.Op{op}, nil
 }
 
 // fatal recognises errors that fewer elements will not cure.
@@ -55,30 +74,33 @@ func (t *Table) explain(ctx context.Context, err error) error {
 }
 
 func (t *Table) transaction(ctx context.Context, ops []plan.Op) error {
-	var add, remove []plan.Key
+	replaced, add, remove := plan.Plan{}, plan.Plan{}, plan.Plan{}
 	covers := false
 	for _, op := range ops {
-		covers = covers || slices.Contains(prefixKinds, op.Key.Kind)
-		if op.Verb == plan.Delete {
-			remove = append(remove, op.Key)
-		} else {
-			add = append(add, op.Key)
+		covers = covers || slices.Contains(intervalKinds, op.Key.Kind)
+		switch {
+		case op.Verb == plan.Delete:
+			remove[op.Key] = plan.Value{}
+			continue
+		case op.Verb == plan.Update && slices.Contains(mapKinds, op.Key.Kind):
+			replaced[op.Key] = plan.Value{}
 		}
+		add[op.Key] = op.Value
 	}
-	var prefixes plan.Plan
+	var intervals plan.Plan
 	if covers {
-		kept, err := t.read(ctx, true, prefixKinds)
+		kept, err := t.read(ctx, true, intervalKinds)
 		if err != nil {
 			return err
 		}
-		prefixes = plan.Apply(kept, ops)
+		intervals = plan.Apply(kept, ops)
 	}
 	return t.do(ctx, func(conn *nftables.Conn) error {
-		if err := errors.Join(t.addElements(conn, add), t.removeElements(conn, remove)); err != nil {
+		if err := errors.Join(t.removeElements(conn, replaced), t.addElements(conn, add), t.removeElements(conn, remove)); err != nil {
 			return err
 		}
 		if covers {
-			if err := t.addCovers(conn, prefixes); err != nil {
+			if err := t.addCovers(conn, intervals); err != nil {
 				return err
 			}
 		}
@@ -86,23 +108,23 @@ func (t *Table) transaction(ctx context.Context, ops []plan.Op) error {
 	})
 }
 
-func (t *Table) addElements(conn *nftables.Conn, keys []plan.Key) error {
-	return t.bySet(keys, conn.SetAddElements)
+func (t *Table) addElements(conn *nftables.Conn, objects plan.Plan) error {
+	return t.bySet(objects, conn.SetAddElements)
 }
 
-func (t *Table) removeElements(conn *nftables.Conn, keys []plan.Key) error {
-	return t.bySet(keys, conn.SetDeleteElements)
+func (t *Table) removeElements(conn *nftables.Conn, objects plan.Plan) error {
+	return t.bySet(objects, conn.SetDeleteElements)
 }
 
 // bySet queues elements, as few messages as their sets and sizes allow.
-func (t *Table) bySet(keys []plan.Key, queue func(*nftables.Set, []nftables.SetElement) error) error {
+func (t *Table) bySet(objects plan.Plan, queue func(*nftables.Set, []nftables.SetElement) error) error {
 	bySet := map[string][]nftables.SetElement{}
-	for _, key := range keys {
+	for key, value := range objects {
 		if !Holds(key.Kind) {
 			return fmt.Errorf("no set holds objects of kind %s", key.Kind)
 		}
 		name := listName(key.Kind, familyOf(key))
-		bySet[name] = append(bySet[name], nftables.SetElement{Key: encode(key)})
+		bySet[name] = append(bySet[name], element(key, value))
 	}
 	for name, elements := range bySet {
 		for chunk := range slices.Chunk(elements, elementsPerMessage) {
@@ -126,6 +148,9 @@ func (t *Table) addCovers(conn *nftables.Conn, p plan.Plan) error {
 			if err := t.refill(conn, coverName(kind, f), intervals(list)); err != nil {
 				return err
 			}
+		}
+		if err := t.refill(conn, coverName(plan.FirewallAllow, f), admitted(p, f)); err != nil {
+			return err
 		}
 	}
 	return t.refill(conn, detectName, families)

@@ -1,10 +1,13 @@
 package nft
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
+
+	"github.com/mooring-project/mooring/proxy/plan"
 )
 
 // cover gives the prefixes that contain all others: prefixes either nest or are
@@ -35,10 +38,38 @@ func interval(p netip.Prefix) []nftables.SetElement {
 
 // after gives the first address behind a prefix, or none.
 func after(p netip.Prefix) netip.Addr {
-	last := p.Addr().AsSlice()
-	for bit := p.Bits(); bit < len(last)*8; bit++ {
-		last[bit/8] |= 0x80 >> (bit % 8)
-	}
-	addr, _ := netip.AddrFromSlice(last)
+	addr, _ := netip.AddrFromSlice(last(p))
 	return addr.Next()
+}
+
+// last gives the last address of a prefix.
+func last(p netip.Prefix) []byte {
+	addr := p.Addr().AsSlice()
+	for bit := p.Bits(); bit < len(addr)*8; bit++ {
+		addr[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return addr
+}
+
+// admitted gives the elements of the interval set of all FirewallAllows of a family: one
+// for each Service port and prefix that no other one of that port contains.
+func admitted(p plan.Plan, f family) []nftables.SetElement {
+	sources := map[plan.Key][]netip.Prefix{}
+	for key := range p {
+		if key.Kind == plan.FirewallAllow && key.IPv6() == f.ipv6 {
+			port := key.VirtualServerKey()
+			port.Bits = 0
+			sources[port] = append(sources[port], key.Prefix())
+		}
+	}
+	var result []nftables.SetElement
+	for _, port := range slices.SortedFunc(maps.Keys(sources), plan.Key.Compare) {
+		for _, prefix := range cover(sources[port]) {
+			begin := encodePort(port)
+			result = append(result, nftables.SetElement{
+				Key: append(begin, prefix.Addr().AsSlice()...), KeyEnd: append(encodePort(port), last(prefix)...),
+			})
+		}
+	}
+	return result
 }

@@ -44,9 +44,16 @@ func drawKey(r *rapid.T) plan.Key {
 		return plan.Key{Kind: kind, Endpoint: netip.AddrPortFrom(addr, 0)}
 	case plan.ServiceCIDR, plan.PodCIDR:
 		return plan.PrefixKey(kind, drawPrefix(r))
+	case plan.OwnedMark:
+		return plan.MarkKey(kind, rapid.Uint32().Draw(r, "mark"), addr.Is6())
 	}
 	protocol := rapid.SampledFrom([]model.Protocol{model.TCP, model.UDP, model.SCTP}).Draw(r, "protocol")
-	return plan.Key{Kind: kind, Addr: addr, Protocol: protocol, Port: rapid.Uint16().Draw(r, "port")}
+	key := plan.Key{Kind: kind, Addr: addr, Protocol: protocol, Port: rapid.Uint16().Draw(r, "port")}
+	if kind == plan.FirewallAllow {
+		from := rapid.Custom(drawPrefix).Filter(func(p netip.Prefix) bool { return p.Addr().Is6() == addr.Is6() }).Draw(r, "from")
+		key.Endpoint, key.Bits = netip.AddrPortFrom(from.Addr(), 0), uint8(from.Bits())
+	}
+	return key
 }
 
 func drawAddr(r *rapid.T) netip.Addr {

@@ -16,7 +16,7 @@ const TableName = "mooring"
 // layoutMarker is an empty chain that nothing jumps to. Its name is the version of
 // sets and chains (rules may change freely: Setup writes them anew each time). A
 // table without it is replaced in one transaction that carries the elements over.
-const layoutMarker = "layout-1"
+const layoutMarker = "layout-2"
 
 // family is one of the two address families as the rules see it.
 type family struct {
@@ -43,15 +43,23 @@ func familyOf(key plan.Key) family {
 // Kinds whose objects are elements of sets. Each has a set per family.
 var (
 	// portKinds have elements `address . protocol . port`.
-	portKinds = []plan.Kind{plan.Owned, plan.Divert, plan.Masquerade, plan.Reject}
+	portKinds = []plan.Kind{
+		plan.Owned, plan.Divert, plan.Masquerade, plan.KeepSource, plan.Firewall, plan.Drop, plan.DropOutside, plan.Reject,
+	}
+	// markKinds have elements that are marks.
+	markKinds = []plan.Kind{plan.OwnedMark}
+	// mapKinds are maps of `address . protocol . port` to a mark.
+	mapKinds = []plan.Kind{plan.Split}
 	// prefixKinds have a set `address . length` that lists the prefixes as they were
 	// given, and a set of intervals that covers the same addresses. An interval set
-	// refuses overlaps, and ServiceCIDRs may overlap (KEP-1880).
-	prefixKinds = []plan.Kind{plan.ServiceCIDR, plan.PodCIDR}
+	// refuses overlaps, and ServiceCIDRs may overlap (KEP-1880). Those of a FirewallAllow
+	// begin with `address . protocol . port` of the Service.
+	prefixKinds   = []plan.Kind{plan.ServiceCIDR, plan.PodCIDR}
+	intervalKinds = slices.Concat(prefixKinds, []plan.Kind{plan.FirewallAllow})
 )
 
 // elementKinds are all kinds whose objects are elements.
-var elementKinds = slices.Concat(portKinds, prefixKinds, []plan.Kind{plan.Hairpin})
+var elementKinds = slices.Concat(portKinds, markKinds, mapKinds, intervalKinds, []plan.Kind{plan.Hairpin})
 
 // Holds tells whether objects of a kind are elements of our sets.
 func Holds(kind plan.Kind) bool { return slices.Contains(elementKinds, kind) }
@@ -59,7 +67,7 @@ func Holds(kind plan.Kind) bool { return slices.Contains(elementKinds, kind) }
 // listName names the set that holds the elements of a kind as they were given.
 func listName(kind plan.Kind, f family) string {
 	switch kind {
-	case plan.ServiceCIDR, plan.PodCIDR:
+	case plan.ServiceCIDR, plan.PodCIDR, plan.FirewallAllow:
 		return kind.String() + "-list" + f.suffix
 	}
 	return kind.String() + f.suffix
@@ -83,7 +91,19 @@ func sets(table *nftables.Table) map[string]*nftables.Set {
 		for _, kind := range portKinds {
 			add(concatenation(listName(kind, f), f.addr, nftables.TypeInetProto, nftables.TypeInetService))
 		}
+		for _, kind := range markKinds {
+			add(&nftables.Set{Name: listName(kind, f), KeyType: nftables.TypeMark})
+		}
+		for _, kind := range mapKinds {
+			marks := concatenation(listName(kind, f), f.addr, nftables.TypeInetProto, nftables.TypeInetService)
+			marks.IsMap, marks.DataType = true, nftables.TypeMark
+			add(marks)
+		}
 		add(concatenation(listName(plan.Hairpin, f), f.addr, f.addr))
+		allow := concatenation(coverName(plan.FirewallAllow, f), f.addr, nftables.TypeInetProto, nftables.TypeInetService, f.addr)
+		allow.Interval = true
+		add(allow)
+		add(concatenation(listName(plan.FirewallAllow, f), f.addr, nftables.TypeInetProto, nftables.TypeInetService, f.addr, nftables.TypeMark))
 		for _, kind := range prefixKinds {
 			add(concatenation(listName(kind, f), f.addr, nftables.TypeMark))
 			add(&nftables.Set{Name: coverName(kind, f), KeyType: f.addr, Interval: true})

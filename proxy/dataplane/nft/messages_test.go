@@ -33,6 +33,10 @@ func TestMessagesOfATransaction(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got int
+			objects := plan.Plan{}
+			for _, key := range test.keys {
+				objects[key] = plan.Value{}
+			}
 			conn, err := nftables.New(nftables.WithTestDial(func(requests []netlink.Message) ([]netlink.Message, error) {
 				got += len(requests)
 				return acknowledge(requests), nil
@@ -40,7 +44,7 @@ func TestMessagesOfATransaction(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := New(Config{Mark: 1}, 0).addElements(conn, test.keys); err != nil {
+			if err := New(Config{Mark: 1}, 0).addElements(conn, objects); err != nil {
 				t.Fatal(err)
 			}
 			if err := conn.Flush(); err != nil {

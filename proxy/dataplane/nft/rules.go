@@ -54,7 +54,8 @@ type skeleton struct {
 func (s skeleton) write() {
 	s.chain(layoutMarker)
 	s.refuse()
-	s.unserved()
+	s.unserved("unserved", jump("refuse"))
+	s.unserved("unusable", drop())
 	s.prerouting()
 	s.input()
 	s.crossing("forward", nftables.ChainHookForward, false)
@@ -71,14 +72,28 @@ func (s skeleton) refuse() {
 	s.rule(c, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})
 }
 
-// unserved refuses what goes to a Service without endpoints. A TCP connection that is
+// unserved ends what goes to a Service without endpoints. A TCP connection that is
 // established may still be served by an endpoint that is leaving; when it is not, IPVS
 // has dropped it and conntrack with it, and its next packet is no longer established.
-func (s skeleton) unserved() {
-	c := s.chain("unserved")
+func (s skeleton) unserved(name string, verdict expr.Any) {
+	c := s.chain(name)
 	s.rule(c, protocol(unix.IPPROTO_TCP), state(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED),
 		&expr.Verdict{Kind: expr.VerdictReturn})
-	s.rule(c, jump("refuse"))
+	s.rule(c, verdict)
+}
+
+// filter ends what a Service does not admit, what no endpoint that this node may use
+// serves, and what no endpoint serves at all. What a source range does not admit is
+// dropped when it begins: a range that is made narrower cuts nobody off.
+func (s skeleton) filter(c *nftables.Chain, f family, local bool) {
+	s.rule(c, is(f), packetDestination(f), in(plan.Firewall, f), state(expr.CtStateBitNEW),
+		packetDestinationAndSource(f), lookup(coverName(plan.FirewallAllow, f), true), drop())
+	s.rule(c, is(f), packetDestination(f), in(plan.Drop, f), jump("unusable"))
+	if !local {
+		s.rule(c, is(f), packetDestination(f), in(plan.DropOutside, f),
+			addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), true), jump("unusable"))
+	}
+	s.rule(c, is(f), packetDestination(f), in(plan.Reject, f), jump("unserved"))
 }
 
 // prerouting refuses what nobody serves, and marks what is for a virtual server whose
@@ -87,7 +102,7 @@ func (s skeleton) unserved() {
 func (s skeleton) prerouting() {
 	c := s.hook("prerouting", nftables.ChainHookPrerouting, priorityEarly, nftables.ChainTypeFilter)
 	for _, f := range []family{ipv4, ipv6} {
-		s.rule(c, is(f), packetDestination(f), in(plan.Reject, f), jump("unserved"))
+		s.filter(c, f, false)
 		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), setMark(s.config.Mark))
 		s.rule(c, protocol(f.icmp), state(expr.CtStateBitRELATED), reportedSource(f), in(plan.Divert, f), setMark(s.config.Mark))
 	}
@@ -98,6 +113,9 @@ func (s skeleton) prerouting() {
 func (s skeleton) input() {
 	c := s.hook("input", nftables.ChainHookInput, priorityInput, nftables.ChainTypeFilter)
 	s.rule(c, clearMark(s.config.Mark))
+	for _, f := range []family{ipv4, ipv6} {
+		s.rule(c, is(f), addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), false), splitMark(f), accept())
+	}
 	s.markMasquerade(c)
 }
 
@@ -110,11 +128,12 @@ func (s skeleton) markMasquerade(c *nftables.Chain) {
 	for _, f := range []family{ipv4, ipv6} {
 		mark := setMark(s.config.MasqueradeMark)
 		if s.config.MasqueradeAll {
-			s.rule(c, is(f), packetDestination(f), in(plan.Owned, f), mark)
+			s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), lookup(listName(plan.KeepSource, f), true), mark)
+			s.rule(c, is(f), packetDestination(f), in(plan.Masquerade, f), mark)
 			continue
 		}
 		s.rule(c, is(f), packetDestination(f), in(plan.Masquerade, f), mark)
-		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), knowsPods(),
+		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), lookup(listName(plan.KeepSource, f), true), knowsPods(),
 			addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), true), mark)
 	}
 }
@@ -127,32 +146,39 @@ func (s skeleton) crossing(name string, hook *nftables.ChainHook, local bool) {
 	c := s.hook(name, hook, priorityEarly, nftables.ChainTypeFilter)
 	for _, f := range []family{ipv4, ipv6} {
 		if local {
-			s.rule(c, is(f), packetDestination(f), in(plan.Reject, f), jump("unserved"))
+			s.filter(c, f, true)
 		}
 		s.rule(c, is(f), addressAt(f, destination, first), lookup(coverName(plan.ServiceCIDR, f), false),
 			packetDestination(f), lookup(listName(plan.Divert, f), true), jump("refuse"))
 	}
 	if local {
+		for _, f := range []family{ipv4, ipv6} {
+			s.rule(c, is(f), splitMark(f), accept())
+		}
 		s.markMasquerade(c)
 	}
 }
 
 // postrouting gives connections the node's address: to a pod from itself (it would
-// answer itself directly), and those that are marked. Only the first packet of a
+// answer itself directly), the node's own to a second view, and those that are marked. Only the first packet of a
 // connection gets here; vs/conntrack lets IPVS's connections be among them.
 func (s skeleton) postrouting() {
 	c := s.hook("postrouting", nftables.ChainHookPostrouting, prioritySource, nftables.ChainTypeNAT)
 	masquerade := &expr.Masq{FullyRandom: s.config.RandomFully}
 	for _, f := range []family{ipv4, ipv6} {
 		s.rule(c, is(f), ends(f), in(plan.Hairpin, f), masquerade)
+		s.rule(c, is(f), hasMarkOf(f), fromThisHost(), masquerade)
 	}
 	s.rule(c, marked(s.config.MasqueradeMark), masquerade)
 }
 
-// leave takes the mark away from every packet: a tunnel's packets inherit it, and would
+// leave takes the marks away from every packet: a tunnel's packets inherit them, and would
 // be masqueraded themselves.
 func (s skeleton) leave() {
 	c := s.hook("leave", nftables.ChainHookPostrouting, priorityLeave, nftables.ChainTypeFilter)
+	for _, f := range []family{ipv4, ipv6} {
+		s.rule(c, is(f), hasMarkOf(f), changeMark(0, 0))
+	}
 	s.rule(c, marked(s.config.MasqueradeMark), clearMark(s.config.MasqueradeMark))
 }
 
@@ -273,6 +299,32 @@ func packetDestination(f family) []expr.Any {
 	}
 }
 
+// packetDestinationAndSource loads `address . protocol . port . source address`.
+func packetDestinationAndSource(f family) []expr.Any {
+	return append(packetDestination(f), addressAt(f, source, first+f.registers()+2))
+}
+
+// splitMark matches packets to an address with a second view, and gives them that view's
+// firewall mark and no other bit: IPVS compares all of it.
+func splitMark(f family) []expr.Any {
+	return append(packetDestination(f),
+		&expr.Lookup{SourceRegister: first, SetName: listName(plan.Split, f), DestRegister: 1, IsDestRegSet: true},
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true})
+}
+
+// hasMarkOf matches packets whose mark is that of a second view.
+func hasMarkOf(f family) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: first}, in(plan.OwnedMark, f)}
+}
+
+// fromThisHost matches packets whose source is an address of this host.
+func fromThisHost() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, FlagSADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+}
+
 // reportedSource loads `address . protocol . port` of where the packet came from that an
 // ICMP error is about: it follows the error's eight bytes (RFC 792, RFC 4443).
 func reportedSource(f family) []expr.Any {
@@ -300,5 +352,8 @@ func in(kind plan.Kind, f family) expr.Any { return lookup(listName(kind, f), fa
 func lookup(set string, invert bool) expr.Any {
 	return &expr.Lookup{SourceRegister: first, SetName: set, Invert: invert}
 }
+
+func accept() expr.Any { return &expr.Verdict{Kind: expr.VerdictAccept} }
+func drop() expr.Any   { return &expr.Verdict{Kind: expr.VerdictDrop} }
 
 func jump(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: chain} }

@@ -153,7 +153,7 @@ func (t *Table) write(ctx context.Context, replace bool, kept plan.Plan) error {
 			return err
 		}
 		if replace {
-			if err := t.addElements(conn, slices.Collect(maps.Keys(kept))); err != nil {
+			if err := t.addElements(conn, kept); err != nil {
 				return err
 			}
 		}
@@ -251,9 +251,9 @@ func (t *Table) read(ctx context.Context, exists bool, kinds []plan.Kind) (plan.
 			if err != nil {
 				return nil, err
 			}
-			for _, element := range elements {
-				if key, err := decode(kind, f, element.Key); err == nil {
-					result[key] = plan.Value{}
+			for _, e := range elements {
+				if key, err := decode(kind, f, e.Key); err == nil {
+					result[key] = value(kind, e)
 				}
 			}
 		}
@@ -280,12 +280,16 @@ func missing(err error) bool {
 
 func (t *Table) dropUncovered(ctx context.Context, p plan.Plan) error {
 	for _, f := range []family{ipv4, ipv6} {
-		for _, kind := range prefixKinds {
+		for _, kind := range intervalKinds {
 			elements, err := t.elements(ctx, coverName(kind, f))
 			if err != nil {
 				return err
 			}
-			if !sameElements(elements, intervals(prefixes(p, kind, f))) {
+			want := admitted(p, f)
+			if kind != plan.FirewallAllow {
+				want = intervals(prefixes(p, kind, f))
+			}
+			if !sameElements(elements, want) {
 				maps.DeleteFunc(p, func(k plan.Key, _ plan.Value) bool { return k.Kind == kind && k.IPv6() == f.ipv6 })
 			}
 		}
@@ -318,11 +322,10 @@ func sameElements(a, b []nftables.SetElement) bool {
 	text := func(elements []nftables.SetElement) []string {
 		var result []string
 		for _, e := range elements {
-			addr, _ := netip.AddrFromSlice(e.Key)
-			if e.IntervalEnd && addr.IsUnspecified() {
+			if addr, _ := netip.AddrFromSlice(e.Key); e.IntervalEnd && addr.IsUnspecified() {
 				continue
 			}
-			result = append(result, fmt.Sprint(addr, e.IntervalEnd))
+			result = append(result, fmt.Sprintf("%x-%x %t", e.Key, e.KeyEnd, e.IntervalEnd))
 		}
 		slices.Sort(result)
 		return result

@@ -1,0 +1,175 @@
+package plan
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/state"
+)
+
+// published is a Service with an address of a load balancer and an external one.
+func published(edit ...func(*model.Service)) *model.Service {
+	return service(append([]func(*model.Service){func(s *model.Service) {
+		s.Type = model.LoadBalancer
+		s.LoadBalancerIPs, s.ExternalIPs = []netip.Addr{addr("203.0.113.1")}, []netip.Addr{addr("198.51.100.1")}
+	}}, edit...)...)
+}
+
+func local(s *model.Service) { s.ExternalTrafficPolicy = model.Local }
+
+// beside gives the objects of a Service's plan that are not its ClusterIP's.
+func beside(c Context, s *model.Service, slices ...*model.EndpointSlice) string {
+	var lines []string
+	for line := range strings.Lines(c.Service(&state.Service{Service: s, Slices: slices}).String()) {
+		if !strings.Contains(line, "10.96.0.10") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestPublishedAddresses(t *testing.T) {
+	here, there := ready("10.244.1.2", "node-1"), ready("10.244.2.2", "node-2")
+	with := node
+	with.ExternalIPs = true
+	tests := []struct {
+		name      string
+		context   Context
+		service   *model.Service
+		endpoints []model.Endpoint
+		want      []string
+	}{
+		{"externalIPs switched off", node, published(), []model.Endpoint{there}, []string{
+			"virtual-server tcp 203.0.113.1:80 scheduler rr",
+			"real-server tcp 203.0.113.1:80 -> 10.244.2.2:8080 weight 1",
+			"owned tcp 203.0.113.1:80",
+			"divert tcp 203.0.113.1:80",
+			"masquerade tcp 203.0.113.1:80",
+		}},
+		{"policy Cluster", with, published(), []model.Endpoint{there}, []string{
+			"virtual-server tcp 198.51.100.1:80 scheduler rr",
+			"virtual-server tcp 203.0.113.1:80 scheduler rr",
+			"real-server tcp 198.51.100.1:80 -> 10.244.2.2:8080 weight 1",
+			"real-server tcp 203.0.113.1:80 -> 10.244.2.2:8080 weight 1",
+			"owned tcp 198.51.100.1:80",
+			"owned tcp 203.0.113.1:80",
+			"divert tcp 198.51.100.1:80",
+			"divert tcp 203.0.113.1:80",
+			"masquerade tcp 198.51.100.1:80",
+			"masquerade tcp 203.0.113.1:80",
+		}},
+		{"no endpoints anywhere", node, published(local), nil, []string{"reject tcp 203.0.113.1:80"}},
+		{"policy Local, an endpoint on either node", node, published(local), []model.Endpoint{here, there}, []string{
+			"virtual-server tcp ipv4 fwmark 0x95000035 scheduler rr",
+			"virtual-server tcp 203.0.113.1:80 scheduler rr",
+			"real-server tcp ipv4 fwmark 0x95000035 -> 10.244.1.2:8080 weight 1",
+			"real-server tcp ipv4 fwmark 0x95000035 -> 10.244.2.2:8080 weight 1",
+			"real-server tcp 203.0.113.1:80 -> 10.244.1.2:8080 weight 1",
+			"owned tcp 203.0.113.1:80",
+			"owned-mark tcp ipv4 fwmark 0x95000035",
+			"split tcp 203.0.113.1:80 -> fwmark 0x95000035",
+			"divert tcp 203.0.113.1:80",
+			"keep-source tcp 203.0.113.1:80",
+			"hairpin 10.244.1.2",
+		}},
+		{"policy Local, no endpoint here", node, published(local), []model.Endpoint{there}, []string{
+			"virtual-server tcp ipv4 fwmark 0x95000035 scheduler rr",
+			"real-server tcp ipv4 fwmark 0x95000035 -> 10.244.2.2:8080 weight 1",
+			"owned-mark tcp ipv4 fwmark 0x95000035",
+			"split tcp 203.0.113.1:80 -> fwmark 0x95000035",
+			"divert tcp 203.0.113.1:80",
+			"drop-outside tcp 203.0.113.1:80",
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := beside(test.context, test.service, slice("a", model.TCP, test.endpoints...))
+			if diff := cmp.Diff(strings.Join(test.want, "\n"), got); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestInternalPolicyLocalWithoutLocalEndpointDrops(t *testing.T) {
+	s := service(func(s *model.Service) { s.InternalTrafficPolicy = model.Local })
+	got := node.Service(&state.Service{Service: s, Slices: []*model.EndpointSlice{slice("a", model.TCP, ready("10.244.2.2", "node-2"))}}).String()
+	if want := "drop tcp 10.96.0.10:80\n"; got != want {
+		t.Errorf("plan:\n%swant:\n%s", got, want)
+	}
+}
+
+// balancerOf gives an address of its own to each name that consists of x and a last letter.
+func balancerOf(name string) netip.Addr {
+	return netip.AddrFrom4([4]byte{203, 0, byte(len(name)), name[len(name)-1]})
+}
+
+// markOf gives the mark that a context gives to a Service of a name.
+func markOf(t *testing.T, c Context, name string) uint32 {
+	t.Helper()
+	s := published(local, func(s *model.Service) { s.Key.Name = name })
+	s.LoadBalancerIPs = []netip.Addr{balancerOf(name)}
+	p := c.Service(&state.Service{Service: s, Slices: []*model.EndpointSlice{slice("a", model.TCP, ready("10.244.2.2", "node-2"))}})
+	for key, value := range p {
+		if key.Kind == Split {
+			return value.Mark
+		}
+	}
+	t.Fatalf("no mark in:\n%s", p)
+	return 0
+}
+
+func TestMarksDoNotMeetAndLast(t *testing.T) {
+	// Two names that prefer the same mark.
+	byMark, one, other := map[uint32]string{}, "", ""
+	for i := 0; other == ""; i++ {
+		name := strings.Repeat("x", i/26) + string(rune('a'+i%26))
+		mark := slotMark(preferred(model.ServiceKey{Namespace: "default", Name: name}, view{protocol: model.TCP}), model.TCP)
+		if first, met := byMark[mark]; met {
+			one, other = first, name
+		}
+		byMark[mark] = name
+	}
+	c := node
+	c.Marks = NewMarks()
+	first, second := markOf(t, c, one), markOf(t, c, other)
+	if first == second {
+		t.Fatalf("%q and %q share mark %#x", one, other, first)
+	}
+	if again := markOf(t, c, one); again != first {
+		t.Errorf("mark of %q is %#x when it is planned again, was %#x", one, again, first)
+	}
+
+	// After a restart, in the other order.
+	observed := Plan{}
+	for name, mark := range map[string]uint32{one: first, other: second} {
+		observed[Key{Kind: Split, Protocol: model.TCP, Port: 80, Addr: balancerOf(name)}] = Value{Mark: mark}
+	}
+	c.Marks = NewMarks()
+	c.Marks.Adopt(observed)
+	if a, b := markOf(t, c, other), markOf(t, c, one); a != second || b != first {
+		t.Errorf("marks after a restart %#x, %#x, were %#x, %#x", b, a, first, second)
+	}
+
+	c.Marks.Forget(model.ServiceKey{Namespace: "default", Name: one})
+	if got := len(c.Marks.taken); got != 1 {
+		t.Errorf("%d marks taken after one of two was given back", got)
+	}
+}
+
+func TestMarksSayTheProtocolAndKeepOffTheBitsOfOthers(t *testing.T) {
+	seen := map[uint32]bool{}
+	for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
+		for slot := range uint32(numberOfSlots) {
+			mark := slotMark(slot, protocol)
+			if mark&0x00ffff80 != 0 || mark>>markShift == 0 || seen[mark] || MarkKey(VirtualServer, mark, false).Protocol != protocol {
+				t.Fatalf("slot %d of %s: mark %#x", slot, protocol, mark)
+			}
+			seen[mark] = true
+		}
+	}
+}
