@@ -147,6 +147,17 @@ var neighbours = []neighbour{
 		"NOERROR aa\noutside.default.svc.cluster.local. 5 IN CNAME www.example.org.\nwww.example.org. 3600 IN A 192.0.2.80",
 	},
 	{
+		"view by metadata", `.:0 { metadata
+			view services {
+			expr metadata('kubernetes/service') == 'web'
+			}
+			bind 127.0.0.1
+			mooring cluster.local {
+			manifests $MANIFESTS
+			} }`,
+		"web.default.svc.cluster.local. A", "NOERROR aa\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
+	},
+	{
 		"chaos class is not ours", `.:0 { chaos v1
 			$MOORING } }`,
 		"version.bind. CH TXT", "NOERROR\nversion.bind. 0 CH TXT \"v1\"",
