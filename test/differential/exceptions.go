@@ -104,13 +104,15 @@ func knownExceptions() []exception {
 		{
 			code:    "D9 alias whose target has no address",
 			decides: "RFC 2308 section 2.1 and 2.2: the CNAME is in the answer, the response code is that of its target",
-			holds:   func(d *difference) bool { return d.ours.startsWithAlias() && d.isAddress() },
+			holds: func(d *difference) bool {
+				return d.isAddress() && d.ours.startsWithAlias() && d.ours.only("CNAME") && partOf(d.stock.answer, d.ours.answer)
+			},
 		},
 		{
 			code:    "D10 slice of address type FQDN",
 			decides: "DNS specification 2.4.1: a headless Service has A and AAAA records; RFC 2181 section 10.1: one CNAME at a name",
 			compat:  true,
-			holds:   func(d *difference) bool { return d.anySlice(isFQDN) },
+			holds:   func(d *difference) bool { return d.isWithin() && d.anySlice(isFQDN) },
 		},
 		{
 			code:    "D11 names of services in a reverse zone",
@@ -139,7 +141,7 @@ func knownExceptions() []exception {
 			code:    "D20 second address of an endpoint",
 			decides: "discovery/v1 Endpoint.addresses: no semantics are defined for additional addresses beyond the first",
 			compat:  true,
-			holds:   func(d *difference) bool { return d.anySlice(hasSecondAddress) },
+			holds:   func(d *difference) bool { return d.isWithin() && d.anySlice(hasSecondAddress) },
 		},
 		{
 			code:    "D21 slice of no Service",
@@ -183,7 +185,7 @@ func knownExceptions() []exception {
 			code:    "D27 port without number",
 			decides: "discovery/v1 EndpointPort.port: a port without number means all ports, which a Service cannot have; it has no SRV record and no name",
 			compat:  true,
-			holds:   func(d *difference) bool { return d.anySlice(hasNoPortNumber) },
+			holds:   func(d *difference) bool { return d.isWithin() && d.anySlice(hasNoPortNumber) },
 		},
 		{
 			code:    "D25 zone of an address that a slice has twice",
@@ -416,6 +418,11 @@ func (d *difference) isReverse() bool { return dns.IsSubDomain("arpa.", d.query.
 // subsetOf tells whether an answer has no record that another has not.
 func (a answer) subsetOf(other answer) bool { return partOf(a.answer, other.answer) }
 
+// isWithin tells whether all of our records are the stock plugin's too, weights aside.
+func (d *difference) isWithin() bool {
+	return partOf(withoutWeight(d.ours.answer), withoutWeight(d.whole.answer)) && partOf(d.ours.extra, d.whole.extra)
+}
+
 // lostTargetsMissing tells whether what the stock plugin points to and ours does not is
 // no name of the stock plugin either.
 func (d *difference) lostTargetsMissing() bool {
@@ -430,11 +437,14 @@ func (d *difference) lostTargetsMissing() bool {
 	return true
 }
 
-// withoutWeight gives SRV records without their weights.
+// withoutWeight gives records, those of type SRV without their weights.
 func withoutWeight(records []string) (texts []string) {
 	for _, record := range records {
 		fields := strings.Fields(record)
-		texts = append(texts, strings.Join(slices.Delete(fields, 5, 6), " "))
+		if fields[3] == "SRV" {
+			fields = slices.Delete(fields, 5, 6)
+		}
+		texts = append(texts, strings.Join(fields, " "))
 	}
 	slices.Sort(texts)
 	return texts

@@ -116,6 +116,8 @@ type difference struct {
 	pair        *pair
 	query       query
 	stock, ours answer
+	// whole is what the stock plugin answers if there is room for all.
+	whole answer
 	// parts are where the answers differ.
 	parts   []string
 	objects cluster
@@ -132,12 +134,13 @@ func (w *world) compare(p *pair, q query) (*difference, error) {
 		return nil, err
 	}
 	d := &difference{pair: p, query: q, stock: canonical(stock), ours: canonical(ours), objects: w.now}
-	if whole, err := p.whole(q, stock, ours); err != nil {
+	if d.whole, err = p.whole(q, stock, ours); err != nil {
 		return nil, err
-	} else if d.parts = differ(d.stock, d.ours, whole); len(d.parts) > 0 {
-		return d, nil
 	}
-	return nil, nil
+	if d.parts = differ(d.stock, d.ours, d.whole); len(d.parts) == 0 {
+		return nil, nil
+	}
+	return d, nil
 }
 
 // whole gives the stock plugin's answer to a client that takes any size, if a client
