@@ -10,6 +10,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/core/plugin" // every stock plugin
 	"github.com/coredns/coredns/coremain"
+	"github.com/miekg/dns"
 
 	_ "github.com/mooring-project/mooring/plugin"
 )
@@ -21,6 +22,8 @@ func main() {
 	dnsserver.Directives = directives(dnsserver.Directives)
 	caddy.AppName = "mooring-dns"
 	caddy.AppVersion = versionText()
+	dns.Id = randomID
+	releaseOnceStarted()
 	coremain.Run()
 }
 
