@@ -33,6 +33,7 @@ var benchmarks = []struct {
 	{"headless-100 SRV", "_http._tcp.big.prod.svc.cluster.local. SRV", false, 0},
 	{"ClusterIP PTR", "1.0.96.10.in-addr.arpa. PTR", false, 6},
 	{"endpoint A", "db-0.db.prod.svc.cluster.local. A", false, 0},
+	{"endpoint of 100 A", "10-244-9-77.big.prod.svc.cluster.local. A", false, 6},
 	{"Pod A", "10-244-1-5.default.pod.cluster.local. A", false, 0},
 }
 

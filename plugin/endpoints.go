@@ -89,7 +89,12 @@ type members struct {
 	all    []member
 	// v4 and v6 are the distinct addresses of each family.
 	v4, v6 []netip.Addr
+	// byHost has the places in all by lower-cased host; nil if there are few.
+	byHost map[string][]int32
 }
+
+// few is a number of members among which one is found soon without an index.
+const few = 16
 
 // membersOf gives the members of a Service. Two zones with different namings would each
 // derive their own.
@@ -118,6 +123,13 @@ func (c *config) deriveMembers(service *state.Service) *members {
 		return true
 	})
 	m.v4, m.v6 = distinctAddrs(m.all)
+	if len(m.all) > few {
+		m.byHost = make(map[string][]int32, len(m.all))
+		for i := range m.all {
+			host := strings.ToLower(m.all[i].host)
+			m.byHost[host] = append(m.byHost[host], int32(i))
+		}
+	}
 	return m
 }
 
@@ -139,18 +151,28 @@ func distinctAddrs(all []member) (v4, v6 []netip.Addr) {
 	return v4, v6
 }
 
-// pick calls visit for each member that a place selects.
+// pick calls visit for each member that a place selects. Its strings are lower case.
 func (m *members) pick(p *place, visit func(*member)) {
 	if p.prefer && !slices.ContainsFunc(m.all, func(e member) bool { return e.in(p.topology) }) {
 		widened := *p
 		widened.topology = ""
 		p = &widened
 	}
-	for i := range m.all {
-		e := &m.all[i]
-		if e.named(p) && (p.topology == "" || e.in(p.topology)) {
-			visit(e)
+	if p.endpoint != "" && m.byHost != nil {
+		for _, i := range m.byHost[p.endpoint] {
+			m.all[i].visitIf(p, visit)
 		}
+		return
+	}
+	for i := range m.all {
+		m.all[i].visitIf(p, visit)
+	}
+}
+
+// visitIf calls visit if a place selects the member.
+func (e *member) visitIf(p *place, visit func(*member)) {
+	if e.named(p) && (p.topology == "" || e.in(p.topology)) {
+		visit(e)
 	}
 }
 
