@@ -2,107 +2,135 @@ package mooring
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 )
 
-// srvRecords collects SRV records and the addresses of their targets, each once.
-type srvRecords struct {
-	owner         dns.RR_Header
-	answer, extra []dns.RR
-	candidates    int
-	ports         map[targetPort]struct{}
-	addrs         map[targetAddr]struct{}
-}
-
-type targetPort struct {
+// candidate is a target with one port and address, before what is said twice is left out.
+type candidate struct {
 	target string
 	port   uint16
-}
-
-type targetAddr struct {
-	target string
 	addr   netip.Addr
 }
 
 // srv gives the SRV records of a place, with the addresses of their targets.
 func (c *config) srv(q dns.Question, n *name, p *place) (answer, extra []dns.RR) {
-	out := srvRecords{
-		owner: c.header(q.Name, dns.TypeSRV),
-		ports: make(map[targetPort]struct{}),
-		addrs: make(map[targetAddr]struct{}),
-	}
+	var list []candidate
+	uncounted := 0
 	if p.service.Service.Headless || p.endpoint != "" {
-		c.endpointSRV(&out, n, p)
+		list, uncounted = c.endpointCandidates(n, p)
 	} else {
-		c.clusterIPSRV(&out, n, p)
+		list = clusterIPCandidates(n, p)
 	}
-	out.setWeights()
-	return out.answer, out.extra
+	if len(list) == 0 {
+		return nil, nil
+	}
+	// 100 is shared among all ports and addresses, as the stock plugin does: also among
+	// those that then turn out to be the same target and port.
+	weight := uint16(max(1, 100/(len(list)+uncounted)))
+	return c.srvAnswer(q.Name, list, weight), c.srvExtra(list)
 }
 
-func (c *config) clusterIPSRV(out *srvRecords, n *name, p *place) {
+func clusterIPCandidates(n *name, p *place) []candidate {
 	service := p.service.Service
 	target := below(serviceLabels(service.Key), n.zoneText)
+	list := make([]candidate, 0, len(service.Ports)*len(service.ClusterIPs))
 	for _, port := range service.Ports {
 		if !p.admits(port.Name, port.Protocol) {
 			continue
 		}
 		for _, ip := range service.ClusterIPs {
-			out.add(c, target, port.Port, ip.Unmap())
+			list = append(list, candidate{target, port.Port, ip.Unmap()})
 		}
 	}
+	return list
 }
 
-func (c *config) endpointSRV(out *srvRecords, n *name, p *place) {
+// endpointCandidates also gives the number of endpoints that list no port: the stock
+// plugin counts them, though they lead to no record.
+func (c *config) endpointCandidates(n *name, p *place) (list []candidate, uncounted int) {
 	m := c.membersOf(p.service)
+	ports := 0
+	m.pick(p, func(e *member) {
+		ports += len(e.ports)
+		if c.stock && len(e.ports) == 0 && p.port == "" && p.protocol == "" {
+			uncounted++
+		}
+	})
+	list = make([]candidate, 0, ports)
 	m.pick(p, func(e *member) {
 		target := e.target
 		if n.zoneText != m.naming.primary {
 			target = below(e.label+"."+serviceLabels(p.service.Service.Key), n.zoneText)
 		}
-		if c.stock && len(e.ports) == 0 && p.port == "" && p.protocol == "" {
-			out.candidates++ // counted, though it leads to no record
-		}
 		for _, port := range e.ports {
 			if p.admits(port.Name, port.Protocol) {
-				out.add(c, target, port.Port, e.addr)
+				list = append(list, candidate{target, port.Port, e.addr})
 			}
 		}
 	})
+	return list, uncounted
 }
 
-// add adds a target with one port and address.
-func (s *srvRecords) add(c *config, target string, port uint16, addr netip.Addr) {
-	s.candidates++
-	if _, twice := s.ports[targetPort{target, port}]; !twice {
-		s.ports[targetPort{target, port}] = struct{}{}
-		s.answer = append(s.answer, &dns.SRV{Hdr: s.owner, Port: port, Target: target})
+// srvAnswer makes one record for each target and port.
+func (c *config) srvAnswer(owner string, list []candidate, weight uint16) []dns.RR {
+	header := c.header(owner, dns.TypeSRV)
+	slab := make([]dns.SRV, 0, len(list))
+	records := make([]dns.RR, 0, len(list))
+	for _, one := range distinctBy(list, func(a candidate) candidate { a.addr = netip.Addr{}; return a }) {
+		slab = append(slab, dns.SRV{Hdr: header, Weight: weight, Port: one.port, Target: one.target})
+		records = append(records, &slab[len(slab)-1])
 	}
-	if _, twice := s.addrs[targetAddr{target, addr}]; !twice {
-		s.addrs[targetAddr{target, addr}] = struct{}{}
-		s.extra = append(s.extra, c.addressRecord(target, addr))
-	}
+	return records
 }
 
-// setWeights shares 100 among all ports and addresses, as the stock plugin does: also
-// among those that then turn out to be the same target and port.
-func (s *srvRecords) setWeights() {
-	if s.candidates == 0 {
-		return
+// srvExtra makes one record for each target and address.
+func (c *config) srvExtra(list []candidate) []dns.RR {
+	records := make([]dns.RR, 0, len(list))
+	for _, one := range distinctBy(list, func(a candidate) candidate { a.port = 0; return a }) {
+		records = append(records, c.addressRecord(one.target, one.addr))
 	}
-	weight := uint16(max(1, 100/s.candidates))
-	for _, rr := range s.answer {
-		rr.(*dns.SRV).Weight = weight
+	return records
+}
+
+// distinctBy gives the first of those that look the same to key, in their order.
+func distinctBy(list []candidate, key func(candidate) candidate) []candidate {
+	if len(list) <= 1 {
+		return list
 	}
+	first := make([]candidate, 0, len(list))
+	var seen map[candidate]struct{}
+	if len(list) > few {
+		seen = make(map[candidate]struct{}, len(list))
+	}
+	for _, one := range list {
+		k := key(one)
+		if seen == nil {
+			if slices.Contains(first, k) {
+				continue
+			}
+		} else {
+			if _, twice := seen[k]; twice {
+				continue
+			}
+			seen[k] = struct{}{}
+		}
+		first = append(first, k)
+	}
+	return first
 }
 
 // addressRecord is an A or AAAA record.
 func (c *config) addressRecord(owner string, addr netip.Addr) dns.RR {
 	if addr.Is4() {
-		return &dns.A{Hdr: c.header(owner, dns.TypeA), A: addr.AsSlice()}
+		r := &v4record{ip: addr.As4()}
+		r.Hdr, r.A.A = c.header(owner, dns.TypeA), r.ip[:]
+		return &r.A
 	}
-	return &dns.AAAA{Hdr: c.header(owner, dns.TypeAAAA), AAAA: addr.AsSlice()}
+	r := &v6record{ip: addr.As16()}
+	r.Hdr, r.AAAA.AAAA = c.header(owner, dns.TypeAAAA), r.ip[:]
+	return &r.AAAA
 }
 
 func (c *config) header(owner string, rrtype uint16) dns.RR_Header {
