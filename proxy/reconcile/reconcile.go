@@ -208,10 +208,6 @@ func (r *Reconciler) nextWake() time.Duration {
 // update plans what differs between the last planned snapshot and this one, and notes the
 // keys that may have changed as dirty.
 func (r *Reconciler) update(snapshot *state.Snapshot) {
-	if place := r.placeIn(snapshot); place != r.context.Place {
-		r.context.Place, r.planned = place, nil
-	}
-	r.followPodCIDRs(snapshot)
 	if r.planned == nil {
 		for key, entry := range snapshot.Services() {
 			r.replan(key, entry)

@@ -1,0 +1,71 @@
+package reconcile
+
+import (
+	"maps"
+	"time"
+
+	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// A Round is one turn of the loop that had something to do, as whoever measures sees it.
+type Round struct {
+	// Before is the snapshot that was planned before, nil if every Service was planned
+	// anew; After is the one that is planned now.
+	Before, After *state.Snapshot
+	Began, Ended  time.Time
+	// Done are the operations that were done.
+	Done []plan.Op
+	// Complete is true if nothing is left to be applied.
+	Complete bool
+	// Err is what went wrong, nil if nothing did.
+	Err error
+}
+
+// round plans a snapshot and applies what changed.
+func (r *Reconciler) round(snapshot *state.Snapshot) (begun Round) {
+	r.followNode(snapshot)
+	begun = Round{Before: r.planned, After: snapshot, Began: time.Now()}
+	r.update(snapshot)
+	if len(r.dirty) > 0 {
+		r.pending(begun.Began)
+	}
+	return begun
+}
+
+// pending publishes that something waits, before it is tried: if applying never returns, the
+// status says since when.
+func (r *Reconciler) pending(now time.Time) {
+	status := r.Status()
+	if status.PendingSince.IsZero() {
+		status.PendingSince = now
+		r.status.Store(&status)
+	}
+}
+
+// observe tells about a round in which something happened.
+func (r *Reconciler) observe(round Round, done []plan.Op, err error) {
+	if r.options.Observe == nil || len(done) == 0 && err == nil && round.Before == round.After {
+		return
+	}
+	round.Done, round.Err, round.Ended, round.Complete = done, err, time.Now(), len(r.dirty) == 0
+	r.options.Observe(round)
+}
+
+// record notes that an operation was done.
+func (r *Reconciler) record(op plan.Op) {
+	before := len(r.applied)
+	r.applied.Record(op)
+	r.kinds[op.Key.Kind] += len(r.applied) - before
+}
+
+// recount counts what the data plane holds from the beginning.
+func (r *Reconciler) recount() {
+	clear(r.kinds)
+	for key := range r.applied {
+		r.kinds[key.Kind]++
+	}
+}
+
+// counts gives a copy of the numbers of objects, of kinds that there have been.
+func (r *Reconciler) counts() map[plan.Kind]int { return maps.Clone(r.kinds) }
