@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
@@ -162,8 +163,10 @@ func knownExceptions() []exception {
 			decides: "RFC 1035 section 3.3.13: the MNAME of the SOA record is the name of a name server; if the Service that selects it does not exist for clients, its own address is left",
 			compat:  true,
 			holds: func(d *difference) bool {
-				l := d.labels()
-				return d.isOwnOrphan() && (slices.Equal(l, []string{"ns", "dns"}) || len(l) == 0 && d.query.qtype == dns.TypeNS) && d.ours.rcode == "NOERROR"
+				l, service := d.labels(), d.service()
+				asked := slices.Equal(l, []string{"ns", "dns"}) || len(l) == 0 && d.query.qtype == dns.TypeNS ||
+					service != nil && strings.HasPrefix(service.Spec.ExternalName, "ns.dns.")
+				return asked && d.isOwnOrphan() && d.ours.rcode == "NOERROR"
 			},
 		},
 		{
@@ -462,4 +465,14 @@ func (d *difference) anyDuplicate() bool {
 		return false
 	})
 	return twice
+}
+
+// service gives the Service whose name is asked for, nil if there is none.
+func (d *difference) service() *corev1.Service {
+	l := d.labels()
+	if len(l) != 3 || l[2] != "svc" {
+		return nil
+	}
+	service, _ := d.objects[objectKey{"services", l[1], l[0]}].(*corev1.Service)
+	return service
 }

@@ -16,9 +16,25 @@ import (
 // generator makes random clusters. What it makes could come out of a real API server:
 // defaults are filled in, and what validation refuses is not made. Names and addresses
 // are few, so that they collide.
-type generator struct{ *rand.Rand }
+type generator struct {
+	*rand.Rand
+	// taken are the ClusterIPs given out, which no two Services share.
+	taken map[string]bool
+}
 
-func newGenerator(seed uint64) generator { return generator{rand.New(rand.NewPCG(seed, 0))} }
+func newGenerator(seed uint64) generator {
+	return generator{Rand: rand.New(rand.NewPCG(seed, 0)), taken: make(map[string]bool)}
+}
+
+// free gives an address that has not been given out.
+func (g generator) free(random func() string) string {
+	for {
+		if addr := random(); !g.taken[addr] {
+			g.taken[addr] = true
+			return addr
+		}
+	}
+}
 
 // Names to choose from. Those of services include labels that mean something elsewhere
 // in the name.
@@ -119,8 +135,8 @@ func (g generator) service() *corev1.Service {
 
 // giveAddresses gives ClusterIPs of one family or both, in either order.
 func (g generator) giveAddresses(s *corev1.Service) {
-	v4 := fmt.Sprintf("10.96.%d.%d", g.IntN(3), 1+g.IntN(250))
-	v6 := fmt.Sprintf("fd00:10:96::%x", 1+g.IntN(0xffff))
+	v4 := g.free(func() string { return fmt.Sprintf("10.96.%d.%d", g.IntN(16), 1+g.IntN(250)) })
+	v6 := g.free(func() string { return fmt.Sprintf("fd00:10:96::%x", 1+g.IntN(0xffff)) })
 	s.Spec.ClusterIPs = pick(g, [][]string{{v4}, {v4}, {v6}, {v4, v6}, {v6, v4}})
 	s.Spec.ClusterIP = s.Spec.ClusterIPs[0]
 	if len(s.Spec.ClusterIPs) > 1 {
@@ -237,7 +253,7 @@ func (g generator) addImport(c cluster) {
 		in.Spec.Ports = append(in.Spec.Ports, mcsv1alpha1.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: p.Port})
 	}
 	if in.Spec.Type == mcsv1alpha1.ClusterSetIP {
-		in.Spec.IPs = []string{fmt.Sprintf("10.97.0.%d", 1+g.IntN(250))}
+		in.Spec.IPs = []string{g.free(func() string { return fmt.Sprintf("10.97.0.%d", 1+g.IntN(250)) })}
 	}
 	c.add(in)
 	for i := range g.IntN(3) {
