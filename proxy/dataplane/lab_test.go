@@ -324,8 +324,10 @@ func (w way) ask(from *host, addr netip.Addr, port uint16) (string, error) {
 	return talk(conn)
 }
 
-func talk(conn net.Conn) (string, error) {
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+func talk(conn net.Conn) (string, error) { return talkWithin(conn, patience) }
+
+func talkWithin(conn net.Conn, limit time.Duration) (string, error) {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(conn, "who\n"); err != nil {

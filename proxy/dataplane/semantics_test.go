@@ -1,11 +1,15 @@
 package dataplane_test
 
 import (
+	"errors"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/policy"
@@ -86,19 +90,16 @@ func (l *lab) routes() {
 }
 
 // answers asks often enough that every endpoint gets its turn, and gives the sorted answers
-// without repetition; "" for silence.
+// without repetition, or the error.
 func (w way) answers(t *testing.T, from *host, addr netip.Addr, port uint16, times int) []string {
 	t.Helper()
 	var got []string
 	for range times {
 		answer, err := w.ask(from, addr, port)
-		if err != nil && !isTimeout(err) {
-			answer = err.Error()
+		if err != nil {
+			return []string{err.Error()}
 		}
 		got = append(got, answer)
-		if answer == "" {
-			break
-		}
 	}
 	slices.Sort(got)
 	return slices.Compact(got)
@@ -113,7 +114,7 @@ func isTimeout(err error) bool {
 type flow struct {
 	from *host
 	to   string
-	// want is who answers and the source that is seen, "" for silence.
+	// want is who answers and the source that is seen.
 	want string
 }
 
@@ -203,13 +204,16 @@ func TestLocalWithoutLocalEndpoints(t *testing.T) {
 			node, pod := " "+l.node.addr(w.ipv6).String(), " "+l.pod1.addr(w.ipv6).String()
 			l.run(l.context(), l.entry(w, w.everywhere(externalLocal), l.remote))
 			l.check(t, w, []flow{
-				{l.pod1, outside, "remote" + pod}, {l.node, outside, "remote" + node}, {l.client, "NodePort LB", ""},
+				{l.pod1, outside, "remote" + pod}, {l.node, outside, "remote" + node},
 				{l.client, "ClusterIP", "remote" + node},
 			})
+			w.silent(t, l.client, l.node.addr(w.ipv6), 30080)
+			w.silent(t, l.client, balancerAddr(w.ipv6), 80)
+			w.silent(t, l.client, externalAddr(w.ipv6), 80)
 			l.run(l.context(), l.entry(w, w.everywhere(internalLocal), l.remote))
-			l.check(t, w, []flow{{l.pod1, "ClusterIP", ""}, {l.client, "ClusterIP", ""}, {l.client, "LB", "remote" + node}})
-			if got, err := w.ask(l.node, serviceAddr(w.ipv6), 80); err == nil || strings.Contains(err.Error(), "refused") {
-				t.Errorf("node -> ClusterIP: answer %q, error %v; want silence", got, err)
+			l.check(t, w, []flow{{l.client, "LB", "remote" + node}})
+			for _, from := range []*host{l.pod1, l.node, l.client} {
+				w.silent(t, from, serviceAddr(w.ipv6), 80)
 			}
 			l.run(l.context(), l.entry(w, w.everywhere(externalLocal, internalLocal)))
 			for _, from := range []*host{l.pod1, l.node, l.client} {
@@ -233,4 +237,64 @@ func TestExternalAddressOfTheNodeTakesOnePort(t *testing.T) {
 			w.expect(t, from, node, 9999, l.node, from.addr(w.ipv6))
 		}
 	})
+}
+
+func TestSourceRanges(t *testing.T) {
+	l := newLab(t)
+	l.routes()
+	for _, w := range []way{{false, model.TCP}, {true, model.UDP}} {
+		t.Run(w.String(), func(t *testing.T) {
+			l.t = t
+			w.serve(t, l.pod2, 8080)
+			for _, policy := range []func(*model.Service){func(*model.Service) {}, externalLocal} {
+				l.sourceRanges(t, w, policy)
+			}
+		})
+	}
+}
+
+func (l *lab) sourceRanges(t *testing.T, w way, policy func(*model.Service)) {
+	single := func(h *host) netip.Prefix { return netip.PrefixFrom(h.addr(w.ipv6), h.addr(w.ipv6).BitLen()) }
+	admit := func(ranges ...netip.Prefix) {
+		service := w.everywhere(policy, func(s *model.Service) { s.LoadBalancerSourceRanges = ranges })
+		l.run(l.context(), l.entry(w, service, l.pod2))
+	}
+	everyone := []*host{l.pod1, l.node, l.client}
+	for _, admitted := range everyone {
+		admit(single(admitted))
+		for _, from := range everyone {
+			if from != admitted {
+				w.silent(t, from, balancerAddr(w.ipv6), 80)
+			} else if got, err := w.ask(from, balancerAddr(w.ipv6), 80); err != nil {
+				t.Errorf("%s, which is admitted: answer %q, error %v", from.name, got, err)
+			}
+		}
+	}
+	// Ranges are for the addresses of load balancers alone, and may overlap.
+	admit(network(l.client.addr(w.ipv6)), single(l.client))
+	for to, port := range map[netip.Addr]uint16{balancerAddr(w.ipv6): 80, l.node.addr(w.ipv6): 30080, externalAddr(w.ipv6): 80} {
+		if got, err := w.ask(l.client, to, port); err != nil {
+			t.Errorf("client -> %s: answer %q, error %v", to, got, err)
+		}
+	}
+}
+
+// silent checks that a host gets neither an answer nor a refusal. A rule that drops what the
+// host itself sends gives its sender EPERM.
+func (w way) silent(t *testing.T, from *host, addr netip.Addr, port uint16) {
+	t.Helper()
+	const enough = 700 * time.Millisecond
+	var got string
+	var err error
+	from.Do(func() {
+		var conn net.Conn
+		if conn, err = net.DialTimeout(w.network(), netip.AddrPortFrom(addr, port).String(), enough); err != nil {
+			return
+		}
+		defer conn.Close()
+		got, err = talkWithin(conn, enough)
+	})
+	if !isTimeout(err) && !errors.Is(err, syscall.EPERM) {
+		t.Errorf("%s -> %s: answer %q, error %v; want silence", from.name, netip.AddrPortFrom(addr, port), got, err)
+	}
 }

@@ -62,6 +62,20 @@ func TestPublishedAddresses(t *testing.T) {
 			"masquerade tcp 198.51.100.1:80",
 			"masquerade tcp 203.0.113.1:80",
 		}},
+		{"source ranges", node, published(func(s *model.Service) {
+			s.LoadBalancerSourceRanges = []netip.Prefix{netip.MustParsePrefix("198.51.100.7/24"), netip.MustParsePrefix("fd00::/8")}
+		}), []model.Endpoint{there}, []string{
+			"virtual-server tcp 203.0.113.1:80 scheduler rr",
+			"real-server tcp 203.0.113.1:80 -> 10.244.2.2:8080 weight 1",
+			"owned tcp 203.0.113.1:80",
+			"divert tcp 203.0.113.1:80",
+			"masquerade tcp 203.0.113.1:80",
+			"firewall tcp 203.0.113.1:80",
+			"firewall-allow tcp 203.0.113.1:80 from 198.51.100.0/24",
+		}},
+		{"source ranges of everybody, no endpoints", node, published(func(s *model.Service) {
+			s.LoadBalancerSourceRanges = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/0")}
+		}), nil, []string{"reject tcp 203.0.113.1:80"}},
 		{"no endpoints anywhere", node, published(local), nil, []string{"reject tcp 203.0.113.1:80"}},
 		{"policy Local, an endpoint on either node", node, published(local), []model.Endpoint{here, there}, []string{
 			"virtual-server tcp ipv4 fwmark 0x95000035 scheduler rr",

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/policy"
@@ -118,6 +119,7 @@ func (s fragment) external(port model.ServicePort, ipv6 bool) {
 	if len(fronts) == 0 {
 		return
 	}
+	s.firewall(port, ipv6)
 	all := s.selection(port, ipv6, model.Cluster)
 	switch {
 	case !all.Any():
@@ -181,6 +183,32 @@ func (s fragment) fronts(port model.ServicePort, ipv6 bool) []front {
 	}
 	add(s.service.LoadBalancerIPs, port.Port, true)
 	return fronts
+}
+
+// firewall plans who may use the addresses of load balancers. Ranges of the other family say
+// nothing about this one, as with kube-proxy.
+func (s fragment) firewall(port model.ServicePort, ipv6 bool) {
+	var ranges []netip.Prefix
+	for _, prefix := range s.service.LoadBalancerSourceRanges {
+		if prefix.Addr().Is6() == ipv6 {
+			ranges = append(ranges, prefix.Masked())
+		}
+	}
+	if slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+		return // everybody
+	}
+	for _, address := range s.service.LoadBalancerIPs {
+		if address.Is6() != ipv6 || len(ranges) == 0 {
+			continue
+		}
+		key := Key{Kind: Firewall, Protocol: port.Protocol, Port: port.Port, Addr: address}
+		s.add(key)
+		for _, prefix := range ranges {
+			allow := key.as(FirewallAllow)
+			allow.Endpoint, allow.Bits = netip.AddrPortFrom(prefix.Addr(), 0), uint8(prefix.Bits())
+			s.add(allow)
+		}
+	}
 }
 
 // relay plans the listener that passes a NodePort on the loopback address on.
