@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
@@ -51,6 +52,7 @@ func (c cluster) add(objects ...object) {
 	}
 }
 
+// keyOf names an object, and fills in its kind, which clients leave out.
 func keyOf(o object) objectKey {
 	key := objectKey{namespace: o.GetNamespace(), name: o.GetName()}
 	switch o.(type) {
@@ -66,14 +68,7 @@ func keyOf(o object) objectKey {
 		key.resource = "serviceimports"
 	}
 	kind := listKinds[key.resource]
-	o.GetObjectKind().SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind(kind.kind))
-	group, version, found := strings.Cut(kind.apiVersion, "/")
-	if !found {
-		group, version = "", group
-	}
-	gvk := o.GetObjectKind().GroupVersionKind()
-	gvk.Group, gvk.Version = group, version
-	o.GetObjectKind().SetGroupVersionKind(gvk)
+	o.GetObjectKind().SetGroupVersionKind(schema.FromAPIVersionAndKind(kind.apiVersion, kind.kind))
 	return key
 }
 
