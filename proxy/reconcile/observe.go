@@ -59,9 +59,12 @@ func (r *Reconciler) record(op plan.Op) {
 	r.kinds[op.Key.Kind] += len(r.applied) - before
 }
 
-// recount counts what the data plane holds from the beginning.
+// recount counts what the data plane holds from the beginning; kinds of which nothing is left
+// stay with 0.
 func (r *Reconciler) recount() {
-	clear(r.kinds)
+	for kind := range r.kinds {
+		r.kinds[kind] = 0
+	}
 	for key := range r.applied {
 		r.kinds[key.Kind]++
 	}

@@ -1,0 +1,215 @@
+// Package metrics measures mooring-proxy: under kube-proxy's names what kube-proxy measures
+// (pkg/proxy/metrics), so that dashboards and alerts go on working, and under mooring_ what only
+// Mooring knows. It also is the server of kube-proxy's port 10249.
+package metrics
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/internal/watch"
+	"github.com/mooring-project/mooring/proxy/reconcile"
+)
+
+// Sources are what is read at the time of a scrape.
+type Sources struct {
+	Store     *state.Store
+	Status    func() reconcile.Status
+	Freshness func() []watch.KindStatus
+	// Node is this node's name.
+	Node string
+	// Families are the values of the label ip_family: IPv4, IPv6 or both. A round of our
+	// loop serves all of them, so it counts for each.
+	Families []string
+}
+
+// Metrics is one set of metrics with its registry. Its methods are safe for concurrent use.
+type Metrics struct {
+	sources Sources
+	catalog catalog
+	started time.Time
+
+	syncDuration, syncFull, syncPartial, programming    *prometheus.HistogramVec
+	lastSync, lastQueued, noLocalEndpoints              *prometheus.GaugeVec
+	endpointsPending, servicesPending                   *prometheus.GaugeVec
+	endpointsTotal, servicesTotal, healthz, livez       *prometheus.CounterVec
+	objects, draining, contactAge, failing, objectsRead *prometheus.GaugeVec
+	operations, applyErrors                             *prometheus.CounterVec
+
+	// mu guards what follows.
+	mu sync.Mutex
+	// counted is the newest snapshot whose changes have been counted, complete the
+	// newest one that has been applied.
+	counted, complete *state.Snapshot
+	// triggered are the changes of endpoints that wait to be applied.
+	triggered []trigger
+}
+
+// trigger is when the change of an EndpointSlice began.
+type trigger struct {
+	family string
+	at     time.Time
+}
+
+// New gives metrics in a registry of their own.
+func New(sources Sources) *Metrics {
+	empty := state.NewStore().Load()
+	m := &Metrics{
+		sources: sources, catalog: catalog{registry: prometheus.NewRegistry()}, started: time.Now(),
+		counted: empty, complete: empty,
+	}
+	m.catalog.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.defineShared()
+	m.defineOwn()
+	return m
+}
+
+// defineShared defines what kube-proxy has too, with its names, labels and buckets.
+func (m *Metrics) defineShared() {
+	c, sync := &m.catalog, prometheus.ExponentialBuckets(0.001, 2, 15)
+	m.syncDuration = c.histogram("kubeproxy_sync_proxy_rules_duration_seconds", "Duration of one round that changed the data plane.", sync, "ip_family")
+	m.syncFull = c.histogram("kubeproxy_sync_full_proxy_rules_duration_seconds", "Duration of a round that planned every Service.", sync, "ip_family")
+	m.syncPartial = c.histogram("kubeproxy_sync_partial_proxy_rules_duration_seconds", "Duration of a round that planned changed Services alone.", sync, "ip_family")
+	m.programming = c.histogram("kubeproxy_network_programming_duration_seconds",
+		"Time from the change of a pod or Service (annotation endpoints.kubernetes.io/last-change-trigger-time) until the data plane had it; depends on clocks of two machines.",
+		programmingBuckets(), "ip_family")
+	m.lastSync = c.gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When the data plane last became equal to the plan, as Unix time.", "ip_family")
+	m.lastQueued = c.gauge("kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", "When something last changed that may have to be applied, as Unix time.", "ip_family")
+	m.endpointsPending = c.gauge("kubeproxy_sync_proxy_rules_endpoint_changes_pending", "EndpointSlices that changed and are not applied yet.")
+	m.endpointsTotal = c.counter("kubeproxy_sync_proxy_rules_endpoint_changes_total", "Changes of EndpointSlices seen; several between two rounds count as one.")
+	m.servicesPending = c.gauge("kubeproxy_sync_proxy_rules_service_changes_pending", "Services that changed and are not applied yet.")
+	m.servicesTotal = c.counter("kubeproxy_sync_proxy_rules_service_changes_total", "Changes of Services seen; several between two rounds count as one.")
+	m.noLocalEndpoints = c.gauge("kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+		"Service ports with traffic policy Local that have endpoints, but none on this node.", "traffic_policy", "ip_family")
+	m.healthz = c.counter("kubeproxy_proxy_healthz_total", "Answers of /healthz by HTTP status.", "code")
+	m.livez = c.counter("kubeproxy_proxy_livez_total", "Answers of /livez by HTTP status.", "code")
+	m.endpointsTotal.WithLabelValues()
+	m.servicesTotal.WithLabelValues()
+}
+
+func (m *Metrics) defineOwn() {
+	c := &m.catalog
+	m.objects = c.gauge("mooring_objects", "Objects in the data plane.", "kind")
+	m.draining = c.gauge("mooring_draining_endpoints", "Endpoints that take no new connections and still have old ones.")
+	m.operations = c.counter("mooring_operations_total", "Operations done on objects of the data plane.", "kind", "verb")
+	m.applyErrors = c.counter("mooring_apply_errors_total", "Rounds in which something could not be applied; it is tried again.")
+	m.contactAge = c.gauge("mooring_source_contact_age_seconds", "Time since the source of a kind of object was last heard of; an API server that is well is heard of every minute or two.", "kind")
+	m.failing = c.gauge("mooring_source_failing", "1 if a kind of object cannot be read at present, 0 if it can.", "kind")
+	m.objectsRead = c.gauge("mooring_source_listed", "1 once everything of a kind has been read, 0 before.", "kind")
+	m.applyErrors.WithLabelValues()
+}
+
+// programmingBuckets are fine up to a second, then seconds to a minute, 5 s to 2 minutes, 30 s to 5.
+func programmingBuckets() []float64 {
+	return slices.Concat(prometheus.LinearBuckets(0.25, 0.25, 2), prometheus.LinearBuckets(1, 1, 59),
+		prometheus.LinearBuckets(60, 5, 12), prometheus.LinearBuckets(120, 30, 7))
+}
+
+// Observe counts what a round of the loop did.
+func (m *Metrics) Observe(round reconcile.Round) {
+	m.observeDurations(round)
+	for _, op := range round.Done {
+		m.operations.WithLabelValues(op.Key.Kind.String(), op.Verb.String()).Inc()
+	}
+	if round.Err != nil {
+		m.applyErrors.WithLabelValues().Inc()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changes := compare(m.counted, round.After)
+	m.counted = round.After
+	m.servicesTotal.WithLabelValues().Add(float64(changes.services))
+	m.endpointsTotal.WithLabelValues().Add(float64(len(changes.slices)))
+	for _, slice := range changes.slices {
+		// As in kube-proxy: what happened before we were there to see it measures nothing.
+		if slice.after != nil && slice.after.TriggerTime.After(m.started) {
+			m.triggered = append(m.triggered, trigger{slice.family(), slice.after.TriggerTime})
+		}
+	}
+	if round.Complete {
+		m.finish(round)
+	}
+}
+
+func (m *Metrics) observeDurations(round reconcile.Round) {
+	part := m.syncPartial
+	if round.Before == nil {
+		part = m.syncFull
+	}
+	for _, family := range m.sources.Families {
+		took := round.Ended.Sub(round.Began).Seconds()
+		m.syncDuration.WithLabelValues(family).Observe(took)
+		part.WithLabelValues(family).Observe(took)
+	}
+}
+
+// finish measures the changes that have been applied now. The caller holds mu.
+func (m *Metrics) finish(round reconcile.Round) {
+	m.complete = round.After
+	for _, family := range m.sources.Families {
+		m.lastSync.WithLabelValues(family).Set(unix(round.Ended))
+	}
+	for _, t := range m.triggered {
+		m.programming.WithLabelValues(t.family).Observe(round.Ended.Sub(t.at).Seconds())
+	}
+	m.triggered = nil
+}
+
+// Probe counts an answer of the health server; path is /healthz or /livez.
+func (m *Metrics) Probe(path string, code int) {
+	counter := m.healthz
+	if path == "/livez" {
+		counter = m.livez
+	}
+	counter.WithLabelValues(strconv.Itoa(code)).Inc()
+}
+
+// refresh sets what is read at the time of a scrape.
+func (m *Metrics) refresh(now time.Time) {
+	newest := m.sources.Store.Load()
+	m.mu.Lock()
+	pending := compare(m.complete, newest)
+	m.mu.Unlock()
+	m.servicesPending.WithLabelValues().Set(float64(pending.services))
+	m.endpointsPending.WithLabelValues().Set(float64(len(pending.slices)))
+	for _, family := range m.sources.Families {
+		if !newest.ChangedAt.IsZero() {
+			m.lastQueued.WithLabelValues(family).Set(unix(newest.ChangedAt))
+		}
+		internal, external := withoutLocalEndpoints(newest, m.sources.Node, family)
+		m.noLocalEndpoints.WithLabelValues("internal", family).Set(float64(internal))
+		m.noLocalEndpoints.WithLabelValues("external", family).Set(float64(external))
+	}
+	status := m.sources.Status()
+	for _, kind := range slices.Sorted(maps.Keys(status.Objects)) {
+		m.objects.WithLabelValues(kind.String()).Set(float64(status.Objects[kind]))
+	}
+	m.draining.WithLabelValues().Set(float64(status.Draining))
+	for _, kind := range m.sources.Freshness() {
+		m.refreshKind(kind, now)
+	}
+}
+
+func (m *Metrics) refreshKind(kind watch.KindStatus, now time.Time) {
+	if !kind.Contact.IsZero() {
+		m.contactAge.WithLabelValues(kind.Kind).Set(now.Sub(kind.Contact).Seconds())
+	}
+	m.failing.WithLabelValues(kind.Kind).Set(one(kind.Err != nil))
+	m.objectsRead.WithLabelValues(kind.Kind).Set(one(!kind.Listed.IsZero()))
+}
+
+func one(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+func unix(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }

@@ -1,0 +1,261 @@
+package metrics
+
+import (
+	"errors"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/internal/watch"
+	"github.com/mooring-project/mooring/proxy/plan"
+	"github.com/mooring-project/mooring/proxy/reconcile"
+)
+
+var update = flag.Bool("update", false, "write docs/metrics.md")
+
+// fixture is one set of metrics with sources that a test can change.
+type fixture struct {
+	*Metrics
+	store  *state.Store
+	status reconcile.Status
+	kinds  []watch.KindStatus
+}
+
+func newFixture() *fixture {
+	f := &fixture{store: state.NewStore()}
+	f.Metrics = New(Sources{
+		Store: f.store, Status: func() reconcile.Status { return f.status },
+		Freshness: func() []watch.KindStatus { return f.kinds },
+		Node:      "node-1", Families: []string{ipv4, ipv6},
+	})
+	return f
+}
+
+// scrape gives the lines of one metric, without comments.
+func (f *fixture) scrape(t *testing.T, name string) []string {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	f.Handler(nil, false).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if recorder.Code != http.StatusOK {
+		t.Fatalf("/metrics: %d %s", recorder.Code, recorder.Body)
+	}
+	var lines []string
+	for line := range strings.Lines(recorder.Body.String()) {
+		if strings.HasPrefix(line, name+" ") || strings.HasPrefix(line, name+"{") {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return lines
+}
+
+func (f *fixture) want(t *testing.T, when, name string, want ...string) {
+	t.Helper()
+	for i := range want {
+		want[i] = name + want[i]
+	}
+	if diff := cmp.Diff(want, f.scrape(t, name)); diff != "" {
+		t.Errorf("%s: %s (-want +got):\n%s", when, name, diff)
+	}
+}
+
+func service(name string) *model.Service {
+	return &model.Service{
+		Key: model.ServiceKey{Namespace: "default", Name: name}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")},
+		Ports: []model.ServicePort{{Protocol: model.TCP, Port: 80}},
+	}
+}
+
+func slice(name, address, node string, trigger time.Time) *model.EndpointSlice {
+	return &model.EndpointSlice{
+		Name: name, Service: model.ServiceKey{Namespace: "default", Name: "web"}, TriggerTime: trigger,
+		Ports:     []model.EndpointPort{{Protocol: model.TCP, Port: 8080}},
+		Endpoints: []model.Endpoint{{Addr: netip.MustParseAddr(address), Ready: true, Serving: true, Node: node}},
+	}
+}
+
+func TestChangesArePendingUntilTheyAreApplied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slices, services = "kubeproxy_sync_proxy_rules_endpoint_changes_", "kubeproxy_sync_proxy_rules_service_changes_"
+		f := newFixture()
+		began := time.Now()
+		time.Sleep(2 * time.Second)
+		first := f.store.Update(time.Now(), func(tx *state.Txn) {
+			tx.PutService(service("web"))
+			tx.PutSlice(slice("a", "10.244.1.2", "node-1", began.Add(-time.Hour)))
+			tx.PutSlice(slice("b", "fd00::2", "node-1", began.Add(time.Second)))
+			tx.SetSynced()
+		})
+		f.want(t, "before", services+"pending", " 1")
+		f.want(t, "before", slices+"pending", " 2")
+
+		now := time.Now()
+		f.Observe(reconcile.Round{After: first, Began: now, Ended: now, Err: errors.New("refused")})
+		f.want(t, "refused", services+"pending", " 1")
+		f.want(t, "refused", services+"total", " 1")
+		f.want(t, "refused", slices+"total", " 2")
+		f.want(t, "refused", "mooring_apply_errors_total", " 1")
+		f.want(t, "refused", "kubeproxy_network_programming_duration_seconds_count")
+
+		time.Sleep(time.Second)
+		f.Observe(reconcile.Round{Before: first, After: first, Began: now, Ended: time.Now(), Complete: true})
+		f.want(t, "applied", services+"pending", " 0")
+		f.want(t, "applied", slices+"total", " 2")
+		f.want(t, "applied", "kubeproxy_network_programming_duration_seconds_sum", `{ip_family="IPv6"} 2`)
+		f.want(t, "applied", "kubeproxy_sync_proxy_rules_duration_seconds_sum", `{ip_family="IPv4"} 1`, `{ip_family="IPv6"} 1`)
+		f.want(t, "applied", "kubeproxy_sync_partial_proxy_rules_duration_seconds_count", `{ip_family="IPv4"} 1`, `{ip_family="IPv6"} 1`)
+
+		f.store.Update(time.Now(), func(tx *state.Txn) { tx.DeleteSlice("default", "a"); tx.DeleteService(model.ServiceKey{Namespace: "default", Name: "web"}) })
+		f.want(t, "deleted", services+"pending", " 1")
+		f.want(t, "deleted", slices+"pending", " 2")
+	})
+}
+
+func TestNoLocalEndpoints(t *testing.T) {
+	const name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total"
+	tests := []struct {
+		name               string
+		node               string
+		inside, outside    model.TrafficPolicy
+		internal, external string
+	}{
+		{"no policy", "node-2", model.Cluster, model.Cluster, "0", "0"},
+		{"an endpoint here", "node-1", model.Local, model.Local, "0", "0"},
+		{"one elsewhere, inside", "node-2", model.Local, model.Cluster, "1", "0"},
+		{"one elsewhere, outside", "node-2", model.Cluster, model.Local, "0", "1"},
+		{"none at all is refused, not dropped", "", model.Local, model.Local, "0", "0"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture()
+			f.store.Update(time.Now(), func(tx *state.Txn) {
+				s := service("web")
+				s.InternalTrafficPolicy, s.ExternalTrafficPolicy = test.inside, test.outside
+				tx.PutService(s)
+				if test.node != "" {
+					tx.PutSlice(slice("a", "10.244.1.2", test.node, time.Time{}))
+				}
+			})
+			f.want(t, "scrape", name,
+				`{ip_family="IPv4",traffic_policy="external"} `+test.external, `{ip_family="IPv4",traffic_policy="internal"} `+test.internal,
+				`{ip_family="IPv6",traffic_policy="external"} 0`, `{ip_family="IPv6",traffic_policy="internal"} 0`)
+		})
+	}
+}
+
+func TestOwnMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.status = reconcile.Status{Objects: map[plan.Kind]int{plan.VirtualServer: 3, plan.Divert: 0}, Draining: 2}
+		f.kinds = []watch.KindStatus{{Kind: "services", Listed: time.Now(), Contact: time.Now()}, {Kind: "nodes", Err: errors.New("forbidden")}}
+		time.Sleep(5 * time.Second)
+		f.want(t, "scrape", "mooring_objects", `{kind="divert"} 0`, `{kind="virtual-server"} 3`)
+		f.want(t, "scrape", "mooring_draining_endpoints", " 2")
+		f.want(t, "scrape", "mooring_source_contact_age_seconds", `{kind="services"} 5`)
+		f.want(t, "scrape", "mooring_source_failing", `{kind="nodes"} 1`, `{kind="services"} 0`)
+		f.Probe("/healthz", 503)
+		f.Probe("/livez", 200)
+		f.want(t, "scrape", "kubeproxy_proxy_healthz_total", `{code="503"} 1`)
+		f.want(t, "scrape", "kubeproxy_proxy_livez_total", `{code="200"} 1`)
+	})
+}
+
+func TestHandler(t *testing.T) {
+	tests := []struct {
+		path      string
+		profiling bool
+		code      int
+		body      string
+	}{
+		{"/proxyMode", false, 200, "ipvs"},
+		{"/healthz", false, 200, "ok"},
+		{"/configz", false, 200, `{"a":1}`},
+		{"/metrics", false, 200, "go_goroutines"},
+		{"/debug/pprof/", false, 404, ""},
+		{"/debug/pprof/", true, 200, "goroutine"},
+		{"/", false, 404, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.path, func(t *testing.T) {
+			recorder := httptest.NewRecorder()
+			newFixture().Handler([]byte(`{"a":1}`), test.profiling).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, test.path, nil))
+			if recorder.Code != test.code || !strings.Contains(recorder.Body.String(), test.body) {
+				t.Errorf("%d %s, want %d with %q", recorder.Code, recorder.Body, test.code, test.body)
+			}
+		})
+	}
+}
+
+// kubeProxyGauge is a name that Kubernetes gave; a gauge should not end in _total.
+const kubeProxyGauge = "kubeproxy_sync_proxy_rules_no_local_endpoints_total"
+
+func TestNamesFollowTheCustoms(t *testing.T) {
+	var text strings.Builder
+	for _, e := range newFixture().catalog.entries {
+		if e.name != kubeProxyGauge {
+			text.WriteString("# HELP " + e.name + " " + e.help + "\n# TYPE " + e.name + " " + e.kind + "\n" + sample(e))
+		}
+	}
+	problems, err := promlint.New(strings.NewReader(text.String())).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// sample gives one sample, without which a linter sees nothing.
+func sample(e entry) string {
+	if e.kind == "histogram" {
+		return e.name + "_bucket{le=\"+Inf\"} 0\n" + e.name + "_sum 0\n" + e.name + "_count 0\n"
+	}
+	return e.name + " 0\n"
+}
+
+func TestDocumentation(t *testing.T) {
+	const path, mark = "../../docs/metrics.md", "<!-- table: generated -->\n"
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, found := strings.Cut(string(content), mark)
+	if !found {
+		t.Fatalf("%s has no line %q", path, mark)
+	}
+	want := head + mark + newFixture().Document()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(content)); diff != "" {
+		t.Errorf("%s is out of date, run `go test ./proxy/metrics -update` (-want +got):\n%s", path, diff)
+	}
+}
+
+func TestEveryNameOfKubeProxyIsThere(t *testing.T) {
+	// Those that its IPVS mode registers (pkg/proxy/metrics, RegisterMetrics).
+	wanted := strings.Fields(`sync_proxy_rules_duration_seconds sync_proxy_rules_last_queued_timestamp_seconds
+		sync_proxy_rules_last_timestamp_seconds sync_proxy_rules_endpoint_changes_pending
+		sync_proxy_rules_endpoint_changes_total sync_proxy_rules_service_changes_pending
+		sync_proxy_rules_service_changes_total proxy_healthz_total proxy_livez_total
+		network_programming_duration_seconds sync_proxy_rules_no_local_endpoints_total`)
+	for _, name := range wanted {
+		if !slices.ContainsFunc(newFixture().catalog.entries, func(e entry) bool { return e.name == "kubeproxy_"+name }) {
+			t.Errorf("kubeproxy_%s is missing", name)
+		}
+	}
+}
