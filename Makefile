@@ -12,7 +12,7 @@ STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system check bench bench-dns fmt lint tidy clean
+.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system test-differential check bench bench-dns fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ $(BINARIES):
 demo: build ## play the story of one Service on a real kernel; SOURCE=kubernetes with a real API server
 	$(GO) run ./test/cmd/demo --source=$(SOURCE) --bin=bin
 
-test: test-unit test-kernel test-system ## run all tests: units, the real kernel, the real API server
+test: test-unit test-kernel test-system test-differential ## run all tests: units, the real kernel, the real API server
 
 # What needs neither a kernel with IPVS nor a control plane.
 test-unit:
@@ -35,6 +35,10 @@ test-unit:
 test-kernel:
 	$(GO) test -count=1 ./test/vm/...
 	CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy/dataplane/...
+
+# Stock CoreDNS and mooring-dns, asked the same about random clusters.
+test-differential:
+	$(GO) -C test/differential test -count=1 ./...
 
 # The control plane, what is read from it, and the story as a newcomer sees it.
 test-system: build
@@ -66,7 +70,7 @@ $(LINT):
 	$(GO) build -C internal/tools/golangci -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 tidy: ## tidy all modules
-	for module in . internal/tools internal/tools/golangci; do $(GO) -C $$module mod tidy || exit; done
+	for module in . $(dir $(shell git ls-files '*/go.mod')); do $(GO) -C $$module mod tidy || exit; done
 
 clean: ## remove what was built inside the repository; the cache stays
 	rm -rf bin
