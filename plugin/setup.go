@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/upstream"
 
 	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/internal/watch"
 )
 
 // unsetTTL stands for a TTL that the stanza does not mention.
@@ -352,11 +353,16 @@ func (m *Mooring) check(c *caddy.Controller) error {
 
 // expression takes a label selector, which may be written with spaces.
 func expression(c *caddy.Controller) (string, error) {
+	property := c.Val()
 	args := c.RemainingArgs()
 	if len(args) == 0 {
 		return "", c.ArgErr()
 	}
-	return strings.Join(args, " "), nil
+	text := strings.Join(args, " ")
+	if err := watch.CheckSelector(text); err != nil {
+		return "", c.Errf("%s: label selector '%s': %s", property, text, err)
+	}
+	return text, nil
 }
 
 func noArgs(c *caddy.Controller) error {

@@ -24,6 +24,7 @@ func TestSetupErrorsNameLineAndToken(t *testing.T) {
 		"multicluster zone not ours": {"mooring cluster.local {\nmulticluster clusterset.local\n}", "Testfile:2 - Error during parsing: multicluster zone clusterset.local. is not among"},
 		"multicluster without":       {"mooring cluster.local {\nmulticluster\n}", "after 'multicluster'"},
 		"multicluster and manifests": {"mooring cluster.local {\nmulticluster cluster.local\nmanifests x\n}", "multicluster needs an API server"},
+		"labels":                     {"mooring cluster.local {\nlabels a in (b\n}", "Testfile:2 - Error during parsing: labels: label selector 'a in (b': "},
 		"pods mode":                  {"mooring cluster.local {\npods maybe\n}", "Testfile:2 - Error during parsing: pods wants one of disabled, insecure, verified, not 'maybe'"},
 		"ignore":                     {"mooring cluster.local {\nignore all\n}", "ignore wants empty_service, not 'all'"},
 		"compat":                     {"mooring cluster.local {\ncompat old\n}", "compat wants stock, not 'old'"},
