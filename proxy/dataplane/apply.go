@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"slices"
 
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/proxy/dataplane/conntrack"
 	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
 	"github.com/mooring-project/mooring/proxy/dataplane/nft"
 	"github.com/mooring-project/mooring/proxy/plan"
@@ -76,7 +80,24 @@ func (k *Kernel) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err 
 		}
 		ops = ops[n:]
 	}
+	k.forget(run.done)
 	return run.done, errors.Join(run.errs...)
+}
+
+// forget lets UDP sockets that were sending to addresses before these were served begin anew.
+func (k *Kernel) forget(done []plan.Op) {
+	var destinations []conntrack.Destination
+	for _, op := range done {
+		served := op.Key.Kind == plan.VirtualServer || op.Key.Kind == plan.Split
+		if op.Verb == plan.Add && served && op.Key.Mark == 0 && op.Key.Protocol != model.TCP {
+			destinations = append(destinations, conntrack.Destination{
+				Protocol: op.Key.Protocol, To: netip.AddrPortFrom(op.Key.Addr, op.Key.Port),
+			})
+		}
+	}
+	if err := conntrack.Forget(destinations); err != nil {
+		k.options.Logger.Warn("UDP sockets that were sending before may get no answer", slog.Any("err", err))
+	}
 }
 
 // elements counts the operations on set elements at the head.
