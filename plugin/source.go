@@ -41,6 +41,7 @@ func (m *Mooring) open() ([]feeding, error) {
 		Labels:          s.labels,
 		NamespaceLabels: s.namespaceLabels,
 		NoEndpoints:     s.noEndpoints,
+		NoTargets:       !m.naming.podNames,
 	}
 	if !m.stock { // the stock plugin names itself by its Service, exposed or not
 		selection.Namespaces = slices.Sorted(maps.Keys(m.namespaces))

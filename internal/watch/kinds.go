@@ -92,6 +92,11 @@ func sliceKind(s *Selection) *kind {
 			if slice == nil {
 				return nil
 			}
+			if s.NoTargets {
+				for i := range slice.Endpoints {
+					slice.Endpoints[i].TargetPod = ""
+				}
+			}
 			return slice
 		},
 		present: presentSlice,

@@ -161,6 +161,7 @@ func (k *Kubernetes) follow(ctx context.Context, s *sink) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := reflector.ListAndWatchWithContext(ctx)
+		s.listing.end() // if it failed
 		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 			err = nil // the server forgot where we were; the next list repairs that
 		}

@@ -41,6 +41,7 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 
 // ListWithContext lists the kind.
 func (l *listWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	l.sink.listing.begin()
 	var list runtime.Object
 	err := l.try(ctx, &options, func() (err error) {
 		list, err = l.clients.list(ctx, l.sink.kind, l.sink.selection.namespace(l.sink.kind), &options)
@@ -56,6 +57,9 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		stream, err = l.clients.watch(ctx, l.sink.kind, l.sink.selection.namespace(l.sink.kind), &options)
 		return err
 	})
+	if err == nil && options.SendInitialEvents != nil && *options.SendInitialEvents {
+		l.sink.listing.begin()
+	}
 	return stream, err
 }
 

@@ -25,7 +25,8 @@ type sink struct {
 	status    *statusBoard
 	logger    *slog.Logger
 	// listed is called within the commit of each complete list.
-	listed func(tx *state.Txn)
+	listed  func(tx *state.Txn)
+	listing listing
 	// complained remembers the problems logged of each object, to log them once.
 	complained map[objectKey]string
 }
@@ -146,6 +147,7 @@ func (s *sink) Replace(objects []any, _ string) error {
 		s.listed(tx)
 	})
 	s.status.list(s.kind.resource.Resource, now)
+	s.listing.end()
 	return broken
 }
 

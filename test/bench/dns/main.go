@@ -26,7 +26,7 @@ type options struct {
 	rounds, seconds        int
 	services, endpoints    int
 	changes                int
-	only, sets             string
+	only, sets, servers    string
 	profile                string
 	settle                 time.Duration
 	serverCore, clientCore string
@@ -46,6 +46,7 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.settle, "settle", 30*time.Second, "wait before memory is read")
 	f.StringVar(&o.only, "only", "load,latency,memory", "what to measure")
 	f.StringVar(&o.sets, "sets", "hit A,mix,headless-100", "which questions to ask")
+	f.StringVar(&o.servers, "servers", "stock,mooring,floor", "which servers to measure")
 	f.StringVar(&o.profile, "profile", "", "write processor profiles of mooring-dns and stock to this `directory`")
 	f.StringVar(&o.serverCore, "server-core", "0", "`core` for the server")
 	f.StringVar(&o.clientCore, "client-core", "1", "`core` for dnsperf")
@@ -109,8 +110,10 @@ func run(ctx context.Context, o *options) error {
 	}
 	defer upstream.Shutdown() //nolint:errcheck // the process ends
 	b := &bench{options: o, dir: dir, upstream: upstream.PacketConn.LocalAddr().String()}
-	b.products = []product{
-		{"stock", o.stock, "kubernetes"}, {"mooring", o.mooring, "mooring"}, {"floor", o.stock, ""},
+	for _, p := range []product{{"stock", o.stock, "kubernetes"}, {"mooring", o.mooring, "mooring"}, {"floor", o.stock, ""}} {
+		if strings.Contains(o.servers, p.name) {
+			b.products = append(b.products, p)
+		}
 	}
 	b.head()
 	if strings.Contains(o.only, "load") || strings.Contains(o.only, "latency") {
@@ -181,7 +184,7 @@ func (b *bench) quick(ctx context.Context, api *apiServer) error {
 		}
 	}
 	if strings.Contains(b.only, "latency") {
-		return b.latency(ctx, api, servers[:2])
+		return b.latency(ctx, api, servers)
 	}
 	return nil
 }
@@ -222,7 +225,7 @@ func (b *bench) loadSet(ctx context.Context, servers []*server, set *querySet) e
 	for i, s := range servers {
 		cpu, qps := column(samples[i], func(s sample) float64 { return s.cpu }), column(samples[i], func(s sample) float64 { return s.qps })
 		mid := sample{median(cpu), median(qps)}
-		if i == 0 {
+		if s.directive == "kubernetes" {
 			stock = mid
 		}
 		b.printf("| %s | %s | %.1f (%.1f-%.1f) | %.2f | %.0f (%.0f-%.0f) | %.2f |\n", set.name, s.name,
@@ -270,6 +273,9 @@ func (b *bench) latency(ctx context.Context, api *apiServer, servers []*server) 
 	b.printf("| change | server | p50 ms | p99 ms | max ms |\n|---|---|---:|---:|---:|\n")
 	for _, c := range changes() {
 		for _, s := range servers {
+			if s.directive == "" {
+				continue
+			}
 			times, err := latencies(ctx, api, s, c, b.changes)
 			if err != nil {
 				return err

@@ -1,0 +1,80 @@
+package watch
+
+import (
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// frugalPercent is the garbage collector's target (GOGC) while a list is read. Decoding
+// a list makes several times its own size of garbage, and with the usual 100 a server
+// would hold twice the memory during a relist than it needs otherwise.
+const frugalPercent = 20
+
+// settleTime is how long after a list memory is given back: what the reflector used for
+// it is still referred to when the list is handed over.
+const settleTime = 2 * time.Second
+
+// reading counts the lists that are being read in this process, because the collector is
+// that of the process too.
+var reading frugality
+
+// frugality keeps memory low while lists are read, and gives what was used for them back
+// to the system afterwards.
+type frugality struct {
+	// mu guards what follows.
+	mu    sync.Mutex
+	lists int
+	// frugal is true while the target is lowered; usual is what it was before.
+	frugal bool
+	usual  int
+}
+
+func (f *frugality) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lists++
+	if !f.frugal {
+		f.frugal = true
+		f.usual = debug.SetGCPercent(frugalPercent)
+		if f.usual >= 0 && f.usual < frugalPercent { // somebody wants it lower still
+			debug.SetGCPercent(f.usual)
+		}
+	}
+}
+
+func (f *frugality) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lists--; f.lists == 0 {
+		time.AfterFunc(settleTime, f.settle)
+	}
+}
+
+// settle ends frugality, unless another list has begun meanwhile.
+func (f *frugality) settle() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lists == 0 && f.frugal {
+		f.frugal = false
+		debug.SetGCPercent(f.usual)
+		debug.FreeOSMemory()
+	}
+}
+
+// listing is whether one sink reads a list. It is used by one goroutine.
+type listing struct{ under bool }
+
+func (l *listing) begin() {
+	if !l.under {
+		l.under = true
+		reading.begin()
+	}
+}
+
+func (l *listing) end() {
+	if l.under {
+		l.under = false
+		reading.end()
+	}
+}
