@@ -23,6 +23,7 @@ func main() {
 	caddy.AppName = "mooring-dns"
 	caddy.AppVersion = versionText()
 	dns.Id = randomID
+	collectLessOften()
 	releaseOnceStarted()
 	coremain.Run()
 }

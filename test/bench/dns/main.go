@@ -43,7 +43,7 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.services, "services", 10_000, "Services")
 	f.IntVar(&o.endpoints, "endpoints", 5, "endpoints of each Service; three times as many for memory")
 	f.IntVar(&o.changes, "changes", 200, "timed API writes of each kind")
-	f.DurationVar(&o.settle, "settle", 30*time.Second, "wait before memory is read")
+	f.DurationVar(&o.settle, "settle", 15*time.Second, "wait before memory is read")
 	f.StringVar(&o.only, "only", "load,latency,memory", "what to measure")
 	f.StringVar(&o.sets, "sets", "hit A,mix,headless-100", "which questions to ask")
 	f.StringVar(&o.servers, "servers", "stock,mooring,floor", "which servers to measure")
@@ -206,6 +206,15 @@ func (b *bench) load(ctx context.Context, servers []*server) error {
 	for i := range sets {
 		b.printf("- %s: %s.\n", sets[i].name, sets[i].about)
 	}
+	b.printf("\nResident memory after this load, with %d endpoints:", b.services*b.endpoints)
+	for _, s := range servers {
+		now, _, err := s.memory()
+		if err != nil {
+			return err
+		}
+		b.printf(" %s %.0f MiB.", s.name, now)
+	}
+	b.printf("\n")
 	return nil
 }
 
@@ -307,6 +316,10 @@ func (b *bench) memory(ctx context.Context, api *apiServer) error {
 		relist := median(column(all, func(f footprint) float64 { return f.relist }))
 		if p.directive == "kubernetes" {
 			stock = steady
+		}
+		if p.directive == "" {
+			b.printf("| %s | %.0f | %.0f | %.2f | | |\n", p.name, sync, steady, steady/stock)
+			continue
 		}
 		b.printf("| %s | %.0f | %.0f | %.2f | %.0f | %.2f |\n", p.name, sync, steady, steady/stock, relist, relist/steady)
 	}
