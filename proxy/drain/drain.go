@@ -32,16 +32,28 @@ type Ledger struct {
 	perServer map[plan.Key]int
 	// parted has the marks of the second views that addresses led to until their Split
 	// was taken away; by the keys of the addresses' virtual servers.
-	parted  map[plan.Key]uint32
-	timeout time.Duration
+	parted map[plan.Key]uint32
+	// timeouts are those of virtual servers with one of their own.
+	timeouts map[plan.Key]time.Duration
+	timeout  time.Duration
 }
 
 // NewLedger gives an empty Ledger in which a real server has timeout to finish.
 func NewLedger(timeout time.Duration) *Ledger {
 	return &Ledger{
 		leaving: make(map[plan.Key]Leaving), perServer: make(map[plan.Key]int),
-		parted: make(map[plan.Key]uint32), timeout: timeout,
+		parted: make(map[plan.Key]uint32), timeouts: make(map[plan.Key]time.Duration), timeout: timeout,
 	}
+}
+
+// SetTimeout gives the real servers of a virtual server that begin to leave from now on a time of
+// their own to finish; 0 means the Ledger's. It is forgotten when the virtual server goes.
+func (l *Ledger) SetTimeout(server plan.Key, timeout time.Duration) {
+	if timeout == 0 {
+		delete(l.timeouts, server)
+		return
+	}
+	l.timeouts[server] = timeout
 }
 
 // Len gives the number of real servers that are leaving.
@@ -64,11 +76,14 @@ func (l *Ledger) Decide(key plan.Key, applied plan.Value, inApplied bool, want p
 		return plan.Value{}, false
 	case leads(key.Kind) && l.drains(key):
 		return applied, true
+	case key.Kind == plan.VirtualServer:
+		delete(l.timeouts, key)
+		return plan.Value{}, false
 	case key.Kind != plan.RealServer || key.Protocol != model.TCP:
 		return plan.Value{}, false
 	}
 	if _, known := l.leaving[key]; !known {
-		l.enter(key, Leaving{Since: now, Deadline: now.Add(l.timeout)})
+		l.enter(key, Leaving{Since: now, Deadline: now.Add(l.timeoutOf(key.VirtualServerKey()))})
 	}
 	applied.Weight = 0
 	return applied, true
@@ -164,6 +179,13 @@ type Finished struct {
 	Key   plan.Key
 	Since time.Time
 	Cut   uint32
+}
+
+func (l *Ledger) timeoutOf(server plan.Key) time.Duration {
+	if timeout, own := l.timeouts[server]; own {
+		return timeout
+	}
+	return l.timeout
 }
 
 func (l *Ledger) enter(key plan.Key, entry Leaving) {

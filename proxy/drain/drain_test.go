@@ -147,3 +147,21 @@ func TestDiversionStaysForConnectionsToASecondView(t *testing.T) {
 		t.Errorf("not decided again: %v", want)
 	}
 }
+
+func TestAVirtualServersOwnTimeout(t *testing.T) {
+	ledger := NewLedger(time.Minute)
+	leaving, busy := key(plan.RealServer, model.TCP), map[plan.Key]uint32{key(plan.RealServer, model.TCP): 1}
+	ledger.SetTimeout(leaving.VirtualServerKey(), 10*time.Second)
+	ledger.Decide(leaving, plan.Value{Weight: 1}, true, plan.Value{}, false, start)
+	if finished, _ := ledger.Finish(start.Add(9*time.Second), busy); len(finished) != 0 {
+		t.Errorf("finished before the time: %v", finished)
+	}
+	if finished, _ := ledger.Finish(start.Add(10*time.Second), busy); len(finished) != 1 {
+		t.Errorf("finished at the time: %v", finished)
+	}
+	ledger.Decide(leaving.VirtualServerKey(), plan.Value{}, true, plan.Value{}, false, start)
+	ledger.Decide(leaving, plan.Value{Weight: 1}, true, plan.Value{}, false, start)
+	if finished, _ := ledger.Finish(start.Add(59*time.Second), busy); len(finished) != 0 {
+		t.Errorf("the timeout outlived its virtual server: %v", finished)
+	}
+}

@@ -21,6 +21,8 @@ type Context struct {
 	PodCIDRs []netip.Prefix
 	// Scheduler is the IPVS scheduler of every virtual server.
 	Scheduler string
+	// SchedulerFlags are the flags of that scheduler (IP_VS_SVC_F_SCHED*, ip_vs.h).
+	SchedulerFlags uint32
 	// ProxyName is the service-proxy-name that this proxy answers to; normally empty.
 	ProxyName string
 	// LocalhostNodePorts has NodePorts answer on the loopback addresses too.
@@ -229,9 +231,10 @@ func (s fragment) selection(port model.ServicePort, ipv6 bool, traffic model.Tra
 
 // serve plans a virtual server with the endpoints that serve.
 func (s fragment) serve(server Key, selection policy.Selection) {
-	value := Value{Scheduler: s.Scheduler}
+	// What is wrong with an annotation is told by Problems; the default stays then.
+	value, _ := scheduling(s.service, Value{Scheduler: s.Scheduler, Flags: s.SchedulerFlags})
 	if s.service.AffinityTimeout > 0 {
-		value.Flags, value.Persistence = persistent, uint32(s.service.AffinityTimeout.Seconds())
+		value.Flags, value.Persistence = value.Flags|persistent, uint32(s.service.AffinityTimeout.Seconds())
 	}
 	s.plan[server] = value
 	s.add(server.OwnedKey())

@@ -235,7 +235,13 @@ func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
 	if entry == nil {
 		r.context.Marks.Forget(key)
 	}
-	r.touch(r.assembly.Replace(key, r.context.Service(entry)))
+	fragment := r.context.Service(entry)
+	for object := range fragment {
+		if object.Kind == plan.VirtualServer {
+			r.ledger.SetTimeout(object, plan.DrainTimeout(entry.Service))
+		}
+	}
+	r.touch(r.assembly.Replace(key, fragment))
 }
 
 // forgetMissing drops the fragments of Services that are no more, which a plan from the

@@ -1,0 +1,105 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mooring-project/mooring/internal/model"
+)
+
+// Annotations of a Service that the proxy reads.
+const (
+	// SchedulerAnnotation names an IPVS scheduler and its flags, for example "mh,port".
+	SchedulerAnnotation = "mooring.dev/scheduler"
+	// DrainTimeoutAnnotation is how long a leaving TCP endpoint may keep its connections,
+	// for example "90s".
+	DrainTimeoutAnnotation = "mooring.dev/drain-timeout"
+)
+
+// longestDrain bounds DrainTimeoutAnnotation: what is longer is more likely a slip.
+const longestDrain = 24 * time.Hour
+
+// schedulers are those of the kernel (net/netfilter/ipvs), with the flags of each one.
+var schedulers = map[string]map[string]uint32{
+	"rr": nil, "wrr": nil, "lc": nil, "wlc": nil, "lblc": nil, "lblcr": nil, "dh": nil, "sed": nil, "nq": nil,
+	"fo": nil, "ovf": nil, "twos": nil,
+	"sh": hashFlags, "mh": hashFlags,
+}
+
+// hashFlags are IP_VS_SVC_F_SCHED1 and 2 as the hashing schedulers understand them: go to
+// another real server when the one is down; hash the source port too.
+var hashFlags = map[string]uint32{"fallback": 0x8, "port": 0x10}
+
+// A Problem is a part of a Service that the proxy does not understand and does without.
+type Problem struct {
+	// Annotation has the Value.
+	Annotation, Value string
+	Reason            string
+}
+
+// Problems lists what is wrong with a Service's annotations, in a fixed order.
+func Problems(service *model.Service) []Problem {
+	var problems []Problem
+	if _, err := scheduling(service, Value{}); err != nil {
+		problems = append(problems, Problem{SchedulerAnnotation, service.Annotations[SchedulerAnnotation], err.Error()})
+	}
+	if _, err := drainTimeout(service); err != nil {
+		problems = append(problems, Problem{DrainTimeoutAnnotation, service.Annotations[DrainTimeoutAnnotation], err.Error()})
+	}
+	return problems
+}
+
+// DrainTimeout gives the time in which a Service's leaving TCP endpoints may finish; 0 if it
+// says nothing, or nothing that can be understood.
+func DrainTimeout(service *model.Service) time.Duration {
+	timeout, err := drainTimeout(service)
+	if err != nil {
+		return 0
+	}
+	return timeout
+}
+
+func drainTimeout(service *model.Service) (time.Duration, error) {
+	text, given := service.Annotations[DrainTimeoutAnnotation]
+	if !given {
+		return 0, nil
+	}
+	timeout, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return 0, errors.New("not a duration such as 90s or 5m; the default is used")
+	case timeout <= 0 || timeout > longestDrain:
+		return 0, fmt.Errorf("has to be more than 0 and at most %s; the default is used", longestDrain)
+	}
+	return timeout, nil
+}
+
+// scheduling gives a virtual server's value with the scheduler and flags of the Service's
+// annotation, or as it is.
+func scheduling(service *model.Service, value Value) (Value, error) {
+	text, given := service.Annotations[SchedulerAnnotation]
+	if !given {
+		return value, nil
+	}
+	parts := strings.Split(text, ",")
+	name := strings.TrimSpace(parts[0])
+	known, exists := schedulers[name]
+	if !exists {
+		return value, fmt.Errorf("no scheduler has that name: choose one of %s; the default is used",
+			strings.Join(slices.Sorted(maps.Keys(schedulers)), ", "))
+	}
+	flags := uint32(0)
+	for _, flag := range parts[1:] {
+		bit, exists := known[strings.TrimSpace(flag)]
+		if !exists {
+			return value, fmt.Errorf("scheduler %s has no flag %q; the default is used", name, strings.TrimSpace(flag))
+		}
+		flags |= bit
+	}
+	value.Scheduler, value.Flags = name, flags
+	return value, nil
+}
