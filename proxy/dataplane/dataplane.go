@@ -65,7 +65,7 @@ func Open(options Options) (*Kernel, error) {
 	k := &Kernel{options: options, divert: divert(options)}
 	k.nft = nft.New(nft.Config{
 		Mark: options.DivertMark, MasqueradeMark: options.MasqueradeMark,
-		MasqueradeAll: options.MasqueradeAll, RandomFully: options.RandomFully,
+		MasqueradeAll: options.MasqueradeAll, PodInterface: options.PodInterface, RandomFully: options.RandomFully,
 	}, callTimeout)
 	if err := k.open(context.Background()); err != nil {
 		return nil, errors.Join(err, k.Close())

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Defaults of Options.
@@ -41,6 +44,10 @@ type Options struct {
 	RouteTable, RulePriority int
 	// MasqueradeAll gives every connection through a virtual server the node's address.
 	MasqueradeAll bool
+	// PodInterface is the interface by which packets of pods arrive, as cni0, or, ending in
+	// "*", what the names of such interfaces begin with, as veth*. Empty if pods are told by
+	// their addresses (plan.PodCIDR).
+	PodInterface string
 	// RandomFully picks the source ports of masqueraded connections at random, which
 	// avoids insertion races of conntrack.
 	RandomFully bool
@@ -75,6 +82,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("data plane: mark %#x: has to be exactly one bit", o.DivertMark)
 	case bits.OnesCount32(o.MasqueradeMark) != 1 || o.MasqueradeMark == o.DivertMark:
 		return o, fmt.Errorf("data plane: masquerade mark %#x: has to be exactly one bit, and not %#x", o.MasqueradeMark, o.DivertMark)
+	case len(strings.TrimSuffix(o.PodInterface, "*")) >= unix.IFNAMSIZ || o.PodInterface == "*":
+		return o, fmt.Errorf("data plane: pod interface %q: a name of at most %d letters, or a beginning and *", o.PodInterface, unix.IFNAMSIZ-1)
 	case o.RouteTable < 1 || o.RouteTable >= 253 && o.RouteTable <= 255:
 		return o, fmt.Errorf("data plane: routing table %d: has to be positive and not one of the kernel's 253-255", o.RouteTable)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/policy"
 	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/proxy/dataplane"
 	"github.com/mooring-project/mooring/proxy/plan"
 )
 
@@ -180,6 +181,41 @@ func TestWhoSeesWhat(t *testing.T) {
 			})
 		})
 	})
+}
+
+func TestPodsToldByTheirInterface(t *testing.T) {
+	for _, name := range []string{"pod*", "pod1"} {
+		t.Run(name, func(t *testing.T) {
+			l, w := newLab(t), way{false, model.TCP}
+			l.routes()
+			l.node.Do(func() {
+				kernel, err := dataplane.Open(dataplane.Options{IPv4: true, IPv6: true, PodInterface: name})
+				if err == nil {
+					err = kernel.Setup(t.Context())
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.kernel = kernel
+				t.Cleanup(func() { kernel.Close() })
+			})
+			for _, h := range []*host{l.pod2, l.remote} {
+				w.serve(t, h, 8080)
+			}
+			c := l.context()
+			c.PodCIDRs = nil
+			l.run(c, l.entry(w, w.everywhere(externalLocal), l.pod2, l.remote))
+			node, pod, client := l.node.v4.String(), l.pod1.v4.String(), l.client.v4.String()
+			l.check(t, w, []flow{
+				{l.pod1, "ClusterIP " + outside, "pod2 " + pod + ", remote " + pod},
+				{l.node, "ClusterIP " + outside, "pod2 " + node + ", remote " + node},
+				{l.client, "ClusterIP", "pod2 " + node + ", remote " + node}, {l.client, outside, "pod2 " + client},
+			})
+			l.run(c, l.entry(w, w.everywhere(externalLocal), l.remote))
+			l.check(t, w, []flow{{l.pod1, "LB", "remote " + pod}})
+			w.silent(t, l.client, balancerAddr(w.ipv6), 80)
+		})
+	}
 }
 
 func TestPodReachesItselfThroughEveryAddress(t *testing.T) {

@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"strings"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -38,6 +40,9 @@ type Config struct {
 	MasqueradeMark uint32
 	// MasqueradeAll gives every connection to a virtual server the node's address.
 	MasqueradeAll bool
+	// PodInterface is the interface by which packets of pods arrive, or what the names of
+	// such interfaces begin with if it ends in "*"; empty if pods are told by PodCIDRs.
+	PodInterface string
 	// RandomFully picks masqueraded source ports at random (NF_NAT_RANGE_PROTO_RANDOM_FULLY).
 	RandomFully bool
 }
@@ -90,8 +95,7 @@ func (s skeleton) filter(c *nftables.Chain, f family, local bool) {
 		packetDestinationAndSource(f), lookup(coverName(plan.FirewallAllow, f), true), drop())
 	s.rule(c, is(f), packetDestination(f), in(plan.Drop, f), jump("unusable"))
 	if !local {
-		s.rule(c, is(f), packetDestination(f), in(plan.DropOutside, f),
-			addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), true), jump("unusable"))
+		s.rule(c, is(f), packetDestination(f), in(plan.DropOutside, f), s.fromPods(f, false), jump("unusable"))
 	}
 	s.rule(c, is(f), packetDestination(f), in(plan.Reject, f), jump("unserved"))
 }
@@ -114,9 +118,9 @@ func (s skeleton) input() {
 	c := s.hook("input", nftables.ChainHookInput, priorityInput, nftables.ChainTypeFilter)
 	s.rule(c, clearMark(s.config.Mark))
 	for _, f := range []family{ipv4, ipv6} {
-		s.rule(c, is(f), addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), false), splitMark(f), accept())
+		s.rule(c, is(f), s.fromPods(f, true), splitMark(f), accept())
 	}
-	s.markMasquerade(c)
+	s.markMasquerade(c, false)
 }
 
 // markMasquerade marks what goes to virtual servers that are to see the node's address:
@@ -124,7 +128,7 @@ func (s skeleton) input() {
 // addresses of the packet are still the client's and the Service's. (What conntrack has
 // as the original destination would do in postrouting, but nft 1.0 cannot print rules
 // that look it up in a concatenation, and aborts.)
-func (s skeleton) markMasquerade(c *nftables.Chain) {
+func (s skeleton) markMasquerade(c *nftables.Chain, local bool) {
 	for _, f := range []family{ipv4, ipv6} {
 		mark := setMark(s.config.MasqueradeMark)
 		if s.config.MasqueradeAll {
@@ -133,8 +137,8 @@ func (s skeleton) markMasquerade(c *nftables.Chain) {
 			continue
 		}
 		s.rule(c, is(f), packetDestination(f), in(plan.Masquerade, f), mark)
-		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), lookup(listName(plan.KeepSource, f), true), knowsPods(),
-			addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), true), mark)
+		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), lookup(listName(plan.KeepSource, f), true),
+			s.masqueraded(f, local), mark)
 	}
 }
 
@@ -155,7 +159,7 @@ func (s skeleton) crossing(name string, hook *nftables.ChainHook, local bool) {
 		for _, f := range []family{ipv4, ipv6} {
 			s.rule(c, is(f), splitMark(f), accept())
 		}
-		s.markMasquerade(c)
+		s.markMasquerade(c, true)
 	}
 }
 
@@ -340,6 +344,35 @@ func reportedSource(f family) []expr.Any {
 	return []expr.Any{
 		at(first, f.offset(source), uint32(f.bytes)), at(next, protocolAt, 1), at(next+1, header, 2),
 	}
+}
+
+// fromPods matches packets of pods, or those of others.
+func (s skeleton) fromPods(f family, pods bool) []expr.Any {
+	if s.config.PodInterface == "" {
+		return []expr.Any{addressAt(f, source, first), lookup(coverName(plan.PodCIDR, f), !pods)}
+	}
+	name, some := strings.CutSuffix(s.config.PodInterface, "*")
+	data, op := []byte(name), expr.CmpOpEq
+	if !some {
+		data = make([]byte, unix.IFNAMSIZ)
+		copy(data, name)
+	}
+	if !pods {
+		op = expr.CmpOpNeq
+	}
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}
+}
+
+// masqueraded matches packets to cluster addresses that are to get the node's address: those
+// of the outside, and of the host itself, if pods can be told from these.
+func (s skeleton) masqueraded(f family, local bool) []expr.Any {
+	switch {
+	case s.config.PodInterface == "":
+		return append(knowsPods(), s.fromPods(f, false)...)
+	case local:
+		return nil
+	}
+	return s.fromPods(f, false)
 }
 
 // knowsPods matches if there are pod prefixes of the packet's family.
