@@ -260,9 +260,14 @@ func (w way) serve(t *testing.T, h *host, port int) {
 			go answerDatagrams(conn, h.name)
 			return
 		}
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			t.Fatal(err)
+		var listener net.Listener
+		if w.protocol == model.SCTP {
+			listener = sctpListen(t, port)
+		} else {
+			var err error
+			if listener, err = net.Listen("tcp", address); err != nil {
+				t.Fatal(err)
+			}
 		}
 		t.Cleanup(func() { listener.Close() })
 		go accept(t.Context(), listener, h.name)
@@ -309,6 +314,10 @@ func answer(name string, from net.Addr) string {
 // dial connects from a host.
 func (w way) dial(from *host, addr netip.Addr, port uint16) (conn net.Conn, err error) {
 	from.Do(func() {
+		if w.protocol == model.SCTP {
+			conn, err = sctpDial(netip.AddrPortFrom(addr, port))
+			return
+		}
 		conn, err = net.DialTimeout(w.network(), netip.AddrPortFrom(addr, port).String(), patience)
 	})
 	return conn, err
