@@ -187,3 +187,38 @@ func TestMarksSayTheProtocolAndKeepOffTheBitsOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// Two Services that claim one external address: one has it, with its endpoints alone.
+func TestOneAddressBelongsToOneService(t *testing.T) {
+	with := node
+	with.ExternalIPs = true
+	fragment := func(name, endpoint string) Plan {
+		s := published(func(s *model.Service) {
+			s.Key.Name = name
+			s.LoadBalancerIPs, s.ClusterIPs = nil, []netip.Addr{addr(endpoint).Next()}
+		})
+		return with.Service(&state.Service{Service: s, Slices: []*model.EndpointSlice{slice("a", model.TCP, ready(endpoint, "node-2"))}})
+	}
+	a, b := model.ServiceKey{Namespace: "default", Name: "a"}, model.ServiceKey{Namespace: "default", Name: "b"}
+	assembly := NewAssembly()
+	want := func(when, endpoint string) {
+		t.Helper()
+		var got []string
+		for key := range assembly.Plan() {
+			if key.Kind == RealServer && key.Addr == addr("198.51.100.1") {
+				got = append(got, key.Endpoint.Addr().String())
+			}
+		}
+		if diff := cmp.Diff([]string{endpoint}, got); diff != "" {
+			t.Errorf("%s: endpoints (-want +got):\n%s", when, diff)
+		}
+	}
+	assembly.Replace(b, fragment("b", "10.244.2.20"))
+	want("one Service", "10.244.2.20")
+	assembly.Replace(a, fragment("a", "10.244.2.10"))
+	want("two Services", "10.244.2.10")
+	assembly.Replace(b, fragment("b", "10.244.2.21"))
+	want("the second one changes", "10.244.2.10")
+	assembly.Replace(a, nil)
+	want("the first one goes", "10.244.2.21")
+}
