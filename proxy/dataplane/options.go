@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mooring-project/mooring/proxy/plan"
 )
 
 // Defaults of Options.
@@ -82,6 +84,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("data plane: mark %#x: has to be exactly one bit", o.DivertMark)
 	case bits.OnesCount32(o.MasqueradeMark) != 1 || o.MasqueradeMark == o.DivertMark:
 		return o, fmt.Errorf("data plane: masquerade mark %#x: has to be exactly one bit, and not %#x", o.MasqueradeMark, o.DivertMark)
+	case (o.DivertMark|o.MasqueradeMark)&plan.MarkBits != 0:
+		return o, fmt.Errorf("data plane: marks %#x and %#x: bits of %#x are kept for virtual servers by firewall mark", o.DivertMark, o.MasqueradeMark, uint32(plan.MarkBits))
 	case len(strings.TrimSuffix(o.PodInterface, "*")) >= unix.IFNAMSIZ || o.PodInterface == "*":
 		return o, fmt.Errorf("data plane: pod interface %q: a name of at most %d letters, or a beginning and *", o.PodInterface, unix.IFNAMSIZ-1)
 	case o.RouteTable < 1 || o.RouteTable >= 253 && o.RouteTable <= 255:

@@ -334,3 +334,33 @@ func (w way) silent(t *testing.T, from *host, addr netip.Addr, port uint16) {
 		t.Errorf("%s -> %s: answer %q, error %v; want silence", from.name, netip.AddrPortFrom(addr, port), got, err)
 	}
 }
+
+// A client stays with its endpoint by whatever address it comes, until the endpoint goes.
+func TestSessionAffinity(t *testing.T) {
+	l := newLab(t)
+	l.routes()
+	everyWay(t, l, func(t *testing.T, w way) {
+		for _, h := range []*host{l.pod2, l.remote} {
+			w.serve(t, h, 8080)
+		}
+		for _, policy := range []func(*model.Service){func(*model.Service) {}, externalLocal} {
+			service := w.everywhere(policy, func(s *model.Service) { s.AffinityTimeout = 3 * time.Hour })
+			c := l.context()
+			l.run(c, l.entry(w, service, l.pod2, l.remote))
+			for to, port := range map[netip.Addr]uint16{serviceAddr(w.ipv6): 80, balancerAddr(w.ipv6): 80, l.node.addr(w.ipv6): 30080} {
+				for _, from := range []*host{l.pod1, l.node, l.client} {
+					if got := w.answers(t, from, to, port, 4); len(got) != 1 {
+						t.Errorf("%s -> %s: %q", from.name, netip.AddrPortFrom(to, port), got)
+					}
+				}
+			}
+			l.run(c, l.entry(w, service, l.pod2))
+			for _, from := range []*host{l.pod1, l.node, l.client} {
+				if got := w.answers(t, from, serviceAddr(w.ipv6), 80, 1); !strings.HasPrefix(got[0], "pod2 ") {
+					t.Errorf("%s, the other endpoint gone: %q", from.name, got)
+				}
+			}
+			l.run(c)
+		}
+	})
+}

@@ -180,7 +180,7 @@ func TestMarksSayTheProtocolAndKeepOffTheBitsOfOthers(t *testing.T) {
 	for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
 		for slot := range uint32(numberOfSlots) {
 			mark := slotMark(slot, protocol)
-			if mark&0x00ffff80 != 0 || mark>>markShift == 0 || seen[mark] || MarkKey(VirtualServer, mark, false).Protocol != protocol {
+			if mark&^MarkBits != 0 || mark&0x00ffff80 != 0 || mark>>markShift == 0 || seen[mark] || MarkKey(VirtualServer, mark, false).Protocol != protocol {
 				t.Fatalf("slot %d of %s: mark %#x", slot, protocol, mark)
 			}
 			seen[mark] = true

@@ -23,6 +23,10 @@ const (
 	numberOfSlots = 255 << slotBits
 )
 
+// MarkBits are the bits that marks of second views may have: no other mark of ours may be
+// one of them.
+const MarkBits = 0xff<<markShift | (1<<(slotBits+slotShift) - 1)
+
 var markProtocols = [...]model.Protocol{1: model.TCP, 2: model.UDP, 3: model.SCTP}
 
 // slotMark gives the mark of a slot, for a protocol.
