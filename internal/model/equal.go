@@ -43,7 +43,7 @@ func (n *Node) Equal(o *Node) bool {
 	if n == nil || o == nil {
 		return n == o
 	}
-	return n.Name == o.Name && n.Zone == o.Zone &&
+	return n.Name == o.Name && n.Zone == o.Zone && n.Deleting == o.Deleting && slices.Equal(n.Taints, o.Taints) &&
 		slices.Equal(n.Addresses, o.Addresses) && slices.Equal(n.PodCIDRs, o.PodCIDRs)
 }
 

@@ -203,6 +203,10 @@ type Node struct {
 	Addresses []netip.Addr
 	PodCIDRs  []netip.Prefix
 	Zone      string
+	// Deleting is true from when the Node's deletion has been asked for.
+	Deleting bool
+	// Taints are the keys of the Node's taints.
+	Taints []string
 }
 
 // Pod is a running Pod, kept only where a source is asked for Pods.

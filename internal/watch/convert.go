@@ -289,7 +289,12 @@ func (c *converter) namespace(in *corev1.Namespace) *model.Namespace {
 }
 
 func (c *converter) node(in *corev1.Node) *model.Node {
-	out := &model.Node{Name: c.names.text(in.Name), Zone: c.names.text(in.Labels[corev1.LabelTopologyZone])}
+	out := &model.Node{
+		Name: c.names.text(in.Name), Zone: c.names.text(in.Labels[corev1.LabelTopologyZone]), Deleting: in.DeletionTimestamp != nil,
+	}
+	for _, taint := range in.Spec.Taints {
+		out.Taints = append(out.Taints, c.names.text(taint.Key))
+	}
 	for i, a := range in.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
 			continue

@@ -242,14 +242,22 @@ func TestConvertSlice(t *testing.T) {
 func TestConvertNodeAndPod(t *testing.T) {
 	c := converter{names: &interner{}}
 	node := c.node(&corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: "z1"}},
-		Spec:       corev1.NodeSpec{PodCIDR: "10.244.1.0/24", PodCIDRs: []string{"10.244.1.0/24", "fd00:10:244:1::/64", "x"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: "z1"}, DeletionTimestamp: &metav1.Time{Time: time.Unix(1, 0)},
+		},
+		Spec: corev1.NodeSpec{
+			Taints:  []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler", Value: "1763850000", Effect: corev1.TaintEffectNoSchedule}},
+			PodCIDR: "10.244.1.0/24", PodCIDRs: []string{"10.244.1.0/24", "fd00:10:244:1::/64", "x"},
+		},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
 			{Type: corev1.NodeHostName, Address: "n1"}, {Type: corev1.NodeInternalIP, Address: "172.30.0.11"},
 			{Type: corev1.NodeExternalIP, Address: "fd00:172:30::11"}, {Type: corev1.NodeInternalIP, Address: "n1"},
 		}},
 	})
-	want := &model.Node{Name: "n1", Zone: "z1", Addresses: addrs("172.30.0.11", "fd00:172:30::11"), PodCIDRs: prefixes("10.244.1.0/24", "fd00:10:244:1::/64")}
+	want := &model.Node{
+		Name: "n1", Zone: "z1", Taints: []string{"ToBeDeletedByClusterAutoscaler"}, Deleting: true,
+		Addresses: addrs("172.30.0.11", "fd00:172:30::11"), PodCIDRs: prefixes("10.244.1.0/24", "fd00:10:244:1::/64"),
+	}
 	if diff := cmp.Diff(want, node, values); diff != "" {
 		t.Errorf("node (-want +got):\n%s", diff)
 	}
