@@ -5,7 +5,6 @@ package proxy
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"os"
 
 	"golang.org/x/sync/errgroup"
@@ -15,7 +14,7 @@ import (
 	"github.com/mooring-project/mooring/internal/watch"
 	"github.com/mooring-project/mooring/proxy/config"
 	"github.com/mooring-project/mooring/proxy/dataplane"
-	"github.com/mooring-project/mooring/proxy/health"
+	"github.com/mooring-project/mooring/proxy/health/nodeport"
 	"github.com/mooring-project/mooring/proxy/plan"
 	"github.com/mooring-project/mooring/proxy/reconcile"
 	"github.com/mooring-project/mooring/proxy/relay"
@@ -28,7 +27,7 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	addresses, err := nodeAddresses(c.NodePortAddresses)
+	own, err := newAddresses(c, logger)
 	if err != nil {
 		return err
 	}
@@ -37,21 +36,44 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 		return err
 	}
 	defer kernel.Close()
+	setProcess(c, logger)
 	listeners := relay.NewSet(logger)
 	defer listeners.Close()
 	store := state.NewStore()
+	servers := &servers{config: c, logger: logger, store: store}
+	measured := servers.newMetrics(source)
 	loop := reconcile.New(reconcile.Options{
-		Store: store, Dataplane: split{kernel, listeners}, Logger: logger,
-		Context: planContext(c, addresses), DrainTimeout: c.DrainTimeout,
+		Store: store, Dataplane: split{kernel, listeners}, Logger: logger, Observe: measured.Observe,
+		Context: planContext(c), DrainTimeout: c.DrainTimeout,
+		NodeAddresses: own.nodePorts, NodePodCIDRs: c.DetectLocal.Mode == config.NodeCIDR,
 	})
-	logger.Info("serving", "node", c.Node, "source", c.Source, "addresses", addresses)
+	servers.status = loop.Status
+	checks := newHealthChecks(c, store, own, nodeport.NewSet(servers.healthy, logger))
+	defer checks.set.Close()
+	logger.Info("serving", "node", c.Node, "source", c.Source)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx, store) })
 	group.Go(func() error { return loop.Run(ctx) })
+	group.Go(func() error { checks.run(ctx); return nil })
 	group.Go(func() error {
-		return health.Serve(ctx, c.HealthzAddress, health.Handler(func() health.Report { return report(loop.Status()) }), logger)
+		own.follow(ctx, func() { loop.Recheck(); checks.recheck() })
+		return nil
 	})
+	group.Go(func() error { return config.Watch(ctx, c.File) })
+	servers.run(ctx, group, measured)
 	return group.Wait()
+}
+
+// Init does what Run does before it serves, and what needs most rights: kernel parameters, the
+// table, the rule.
+func Init(ctx context.Context, c config.Config, logger *slog.Logger) error {
+	kernel, err := dataplane.Open(dataplaneOptions(c, logger))
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
+	setProcess(c, logger)
+	return kernel.Setup(ctx)
 }
 
 // Cleanup removes everything of ours from the kernel.
@@ -66,7 +88,8 @@ func Cleanup(ctx context.Context, c config.Config, logger *slog.Logger) error {
 
 func newSource(c config.Config, logger *slog.Logger) (watch.Source, error) {
 	return watch.Parse(c.Source, watch.KubernetesConfig{
-		Kubeconfig: c.Kubeconfig, Master: c.Master, QPS: c.QPS, Burst: c.Burst, UserAgent: "mooring-proxy",
+		Kubeconfig: c.Kubeconfig, Master: c.Master, QPS: c.QPS, Burst: c.Burst,
+		ContentType: c.ContentType, AcceptContentTypes: c.AcceptContentTypes, UserAgent: "mooring-proxy",
 		// Headless Services have no address to serve, and may have very many endpoints.
 		Selection: watch.Selection{NoHeadless: true},
 		Want:      watch.Want{Node: c.Node, ServiceCIDRs: true},
@@ -78,10 +101,19 @@ func dataplaneOptions(c config.Config, logger *slog.Logger) dataplane.Options {
 	return dataplane.Options{
 		IPv4: true, IPv6: hasIPv6(), RandomFully: true,
 		DivertMark: c.Mark, RouteTable: c.Table, RulePriority: c.RulePriority,
-		MasqueradeAll: c.MasqueradeAll,
-		TCPTimeout:    c.TCPTimeout, TCPFinTimeout: c.TCPFinTimeout, UDPTimeout: c.UDPTimeout,
+		MasqueradeMark: c.MasqueradeMark, MasqueradeAll: c.MasqueradeAll, PodInterface: podInterface(c.DetectLocal),
+		TCPTimeout: c.TCPTimeout, TCPFinTimeout: c.TCPFinTimeout, UDPTimeout: c.UDPTimeout,
 		Logger: logger,
 	}
+}
+
+// podInterface names the interfaces that pods are told by, as the data plane wants it; empty if
+// they are told by their addresses.
+func podInterface(d config.DetectLocal) string {
+	if d.InterfacePrefix != "" {
+		return d.InterfacePrefix + "*"
+	}
+	return d.Bridge
 }
 
 // hasIPv6 tells whether the kernel speaks IPv6 at all; it can be built or booted without.
@@ -90,13 +122,9 @@ func hasIPv6() bool {
 	return err == nil
 }
 
-func planContext(c config.Config, addresses []netip.Addr) plan.Context {
+func planContext(c config.Config) plan.Context {
 	return plan.Context{
-		Place: policy.Place{Node: c.Node}, NodeAddresses: addresses, PodCIDRs: c.PodCIDRs,
-		Scheduler: c.Scheduler, LocalhostNodePorts: c.LocalhostNodePorts,
+		Place: policy.Place{Node: c.Node}, PodCIDRs: c.DetectLocal.PodCIDRs,
+		Scheduler: c.Scheduler, LocalhostNodePorts: c.LocalhostNodePorts, ExternalIPs: c.ExternalIPs,
 	}
-}
-
-func report(s reconcile.Status) health.Report {
-	return health.Report{LastUpdated: s.Applied, PendingSince: s.PendingSince}
 }

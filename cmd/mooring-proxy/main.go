@@ -32,16 +32,21 @@ func run(args []string) int {
 	case command.Version:
 		fmt.Println("mooring-proxy", version)
 		return 0
+	case command.WriteConfigTo != "":
+		return writeConfig(command)
 	}
-	logger := newLogger(command.Config.Verbosity)
+	logger := newLogger(command.Config)
 	for _, warning := range command.Warnings {
 		logger.Warn("configuration", "warning", warning)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	do := proxy.Run
-	if command.Cleanup {
+	switch {
+	case command.Cleanup:
 		do = proxy.Cleanup
+	case command.InitOnly:
+		do = proxy.Init
 	}
 	if err := do(ctx, command.Config, logger); err != nil {
 		logger.Error("mooring-proxy stops", "err", err)
@@ -50,10 +55,22 @@ func run(args []string) int {
 	return 0
 }
 
-func newLogger(verbosity int) *slog.Logger {
-	level := slog.LevelInfo
-	if verbosity >= debugFrom {
-		level = slog.LevelDebug
+// writeConfig writes the effective configuration for people who begin a file.
+func writeConfig(command config.Command) int {
+	if err := os.WriteFile(command.WriteConfigTo, command.File, 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, "mooring-proxy: --write-config-to:", err)
+		return 1
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return 0
+}
+
+func newLogger(c config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if c.Verbosity >= debugFrom {
+		options.Level = slog.LevelDebug
+	}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }

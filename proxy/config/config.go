@@ -15,35 +15,55 @@ import (
 
 // Config is everything mooring-proxy can be told, checked and with defaults applied.
 type Config struct {
+	// File is the path of the configuration file; empty if there is none.
+	File string
 	// Source is "kubernetes" or "manifests:PATH".
 	Source string
 	// Kubeconfig is the path of a kubeconfig file, Master the URL of the API server;
 	// with neither the service account of the pod is used.
 	Kubeconfig string
 	Master     string
+	// ContentType and AcceptContentTypes are the encodings of objects.
+	ContentType        string
+	AcceptContentTypes string
 	// QPS and Burst limit the requests to the API server.
 	QPS   float32
 	Burst int
 	// Node is the name of this node's Node object.
 	Node string
+	// NodeIP goes before the addresses of the Node object; invalid if it is not given.
+	NodeIP netip.Addr
 	// HealthzAddress and MetricsAddress are host:port; empty switches the server off.
 	HealthzAddress string
 	MetricsAddress string
-	// PodCIDRs are the sources that count as pods (detectLocalMode ClusterCIDR).
-	PodCIDRs []netip.Prefix
-	// NodePortAddresses restricts the node's addresses that serve NodePorts; empty means
-	// all of them.
-	NodePortAddresses []netip.Prefix
+	// BindHardFail has the process end when one of these addresses cannot be had.
+	BindHardFail bool
+	// Profiling has the metrics server offer /debug/pprof/.
+	Profiling bool
+	// DetectLocal says which sources count as pods.
+	DetectLocal DetectLocal
+	// NodePortAddresses says which of the node's addresses serve NodePorts.
+	NodePortAddresses NodePortAddresses
 	// LocalhostNodePorts has NodePorts answer on loopback.
 	LocalhostNodePorts bool
+	// ExternalIPs has the externalIPs of Services served.
+	ExternalIPs bool
 	// MasqueradeAll gives all traffic to Services the node's address.
 	MasqueradeAll bool
+	// MasqueradeMark is the one bit of the packet mark that asks for it.
+	MasqueradeMark uint32
 	// Scheduler is the IPVS scheduler of every virtual server.
 	Scheduler string
+	// SyncPeriod is half the time after which a change that waits counts as trouble.
+	SyncPeriod time.Duration
 	// TCPTimeout, TCPFinTimeout and UDPTimeout are IPVS's timeouts; 0 leaves the kernel's.
 	TCPTimeout    time.Duration
 	TCPFinTimeout time.Duration
 	UDPTimeout    time.Duration
+	// Conntrack is what to set of the kernel's connection tracking.
+	Conntrack Conntrack
+	// OOMScoreAdj is how readily the kernel kills this process when memory runs out.
+	OOMScoreAdj int
 	// DrainTimeout is how long an endpoint that leaves may keep its TCP connections.
 	DrainTimeout time.Duration
 	// Mark is the one bit of the packet mark that diverts a packet to this host, Table the
@@ -54,36 +74,130 @@ type Config struct {
 	RulePriority int
 	// Verbosity is kube-proxy's -v: above 3 debug lines are logged.
 	Verbosity int
+	// LogFormat is "text" or "json".
+	LogFormat string
+	// Configz is all of this as JSON for people to look at.
+	Configz []byte
 }
 
-// Default gives what is used where neither file nor flag says anything.
-func Default() Config {
-	return Config{
-		Source:             "kubernetes",
-		QPS:                5,
-		Burst:              10,
-		HealthzAddress:     "0.0.0.0:10256",
-		MetricsAddress:     "127.0.0.1:10249",
-		LocalhostNodePorts: true,
-		Scheduler:          "rr",
-		DrainTimeout:       15 * time.Minute,
-	}
+// DetectLocal says how to tell the pods of this node, or of the cluster, from the rest.
+type DetectLocal struct {
+	// Mode is one of the constants below.
+	Mode string
+	// PodCIDRs are the pods' addresses in mode ClusterCIDR; none means that nothing is known.
+	PodCIDRs []netip.Prefix
+	// Bridge is the interface that pods' packets come from in mode BridgeInterface,
+	// InterfacePrefix the beginning of their names in mode InterfaceNamePrefix.
+	Bridge          string
+	InterfacePrefix string
+}
+
+// The modes of DetectLocal, as the configuration file spells them.
+const (
+	ClusterCIDR         = "ClusterCIDR"
+	NodeCIDR            = "NodeCIDR"
+	BridgeInterface     = "BridgeInterface"
+	InterfaceNamePrefix = "InterfaceNamePrefix"
+)
+
+// Conntrack is what to set of the kernel's connection tracking; 0 leaves what is there.
+type Conntrack struct {
+	// MaxPerCore times the number of processors, but at least Min, is the number of
+	// connections that shall fit; without MaxPerCore Min does not count.
+	MaxPerCore, Min              int
+	TCPEstablished, TCPCloseWait time.Duration
+	UDP, UDPStream               time.Duration
+	// TCPBeLiberal takes packets outside the window for valid.
+	TCPBeLiberal bool
 }
 
 // schedulers are those of Linux 6.12 (net/netfilter/ipvs/Kconfig).
 var schedulers = []string{"rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos"}
 
-// Validate says what is wrong with a Config, in the words of the configuration file.
-func (c Config) Validate() error {
+// checkChoices says what is wrong with fields that take one of a few values.
+func (s *settings) checkChoices() error {
+	local := s.DetectLocalMode
 	switch {
-	case c.Source != "kubernetes" && !strings.HasPrefix(c.Source, "manifests:"):
-		return fmt.Errorf("--source %q: use kubernetes or manifests:PATH", c.Source)
-	case c.Node == "":
+	case s.source != "kubernetes" && !strings.HasPrefix(s.source, "manifests:"):
+		return fmt.Errorf("--source %q: use kubernetes or manifests:PATH", s.source)
+	case s.HostnameOverride == "":
 		return fmt.Errorf("the node's name is empty: give --hostname-override or hostnameOverride")
-	case !slices.Contains(schedulers, c.Scheduler):
-		return fmt.Errorf("ipvs.scheduler %q: use one of %s", c.Scheduler, strings.Join(schedulers, ", "))
-	case c.DrainTimeout < 0:
-		return fmt.Errorf("--drain-timeout %s: must not be negative", c.DrainTimeout)
+	case !slices.Contains(schedulers, s.IPVS.Scheduler):
+		return fmt.Errorf("ipvs.scheduler %q: use one of %s", s.IPVS.Scheduler, strings.Join(schedulers, ", "))
+	case s.Logging.Format != "text" && s.Logging.Format != "json":
+		return fmt.Errorf("logging.format %q: use text or json", s.Logging.Format)
+	case !slices.Contains([]string{ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix}, string(local)):
+		return fmt.Errorf("detectLocalMode %q: use ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix", local)
+	case local == BridgeInterface && s.DetectLocal.BridgeInterface == "":
+		return fmt.Errorf("detectLocalMode BridgeInterface needs detectLocal.bridgeInterface")
+	case local == InterfaceNamePrefix && s.DetectLocal.InterfaceNamePrefix == "":
+		return fmt.Errorf("detectLocalMode InterfaceNamePrefix needs detectLocal.interfaceNamePrefix")
 	}
 	return nil
+}
+
+// resolve makes a Config of checked settings.
+func (s *settings) resolve() (Config, error) {
+	if err := s.check(); err != nil {
+		return Config{}, err
+	}
+	f := &s.KubeProxyConfiguration
+	c := Config{
+		Source: s.source, Kubeconfig: f.ClientConnection.Kubeconfig, Master: s.master,
+		ContentType: f.ClientConnection.ContentType, AcceptContentTypes: f.ClientConnection.AcceptContentTypes,
+		QPS: f.ClientConnection.QPS, Burst: int(f.ClientConnection.Burst), Node: f.HostnameOverride,
+		HealthzAddress: f.HealthzBindAddress, MetricsAddress: f.MetricsBindAddress,
+		BindHardFail: f.BindAddressHardFail, Profiling: f.EnableProfiling,
+		MasqueradeAll: f.IPTables.MasqueradeAll, MasqueradeMark: 1 << *f.IPTables.MasqueradeBit,
+		Scheduler: f.IPVS.Scheduler, SyncPeriod: f.IPVS.SyncPeriod.Duration,
+		TCPTimeout: f.IPVS.TCPTimeout.Duration, TCPFinTimeout: f.IPVS.TCPFinTimeout.Duration, UDPTimeout: f.IPVS.UDPTimeout.Duration,
+		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout,
+		Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
+		Verbosity: int(f.Logging.Verbosity), LogFormat: f.Logging.Format,
+		Conntrack: s.conntrack(),
+	}
+	if ip := netip.MustParseAddr(f.BindAddress).Unmap(); !ip.IsUnspecified() {
+		c.NodeIP = ip
+	}
+	allowed, said := f.FeatureGates[externalIPs]
+	c.ExternalIPs = allowed || !said
+	var err error
+	if c.DetectLocal, err = s.detectLocal(); err != nil {
+		return Config{}, err
+	}
+	if c.NodePortAddresses, err = nodePortAddresses(f.NodePortAddresses); err != nil {
+		return Config{}, err
+	}
+	c.LocalhostNodePorts = *f.IPTables.LocalhostNodePorts && c.NodePortAddresses.loopback()
+	c.Configz, err = s.json()
+	return c, err
+}
+
+func (s *settings) conntrack() Conntrack {
+	f := &s.Conntrack
+	return Conntrack{
+		MaxPerCore: int(*f.MaxPerCore), Min: int(*f.Min),
+		TCPEstablished: f.TCPEstablishedTimeout.Duration, TCPCloseWait: f.TCPCloseWaitTimeout.Duration,
+		UDP: f.UDPTimeout.Duration, UDPStream: f.UDPStreamTimeout.Duration, TCPBeLiberal: f.TCPBeLiberal,
+	}
+}
+
+// detectLocal takes what belongs to the mode; what belongs to other modes is kept out.
+func (s *settings) detectLocal() (DetectLocal, error) {
+	d := DetectLocal{Mode: string(s.DetectLocalMode)}
+	switch d.Mode {
+	case BridgeInterface:
+		d.Bridge = s.DetectLocal.BridgeInterface
+	case InterfaceNamePrefix:
+		d.InterfacePrefix = s.DetectLocal.InterfaceNamePrefix
+	case ClusterCIDR:
+		if s.ClusterCIDR == "" {
+			break
+		}
+		var err error
+		if d.PodCIDRs, err = prefixes("clusterCIDR", strings.Split(s.ClusterCIDR, ",")); err != nil {
+			return DetectLocal{}, err
+		}
+	}
+	return d, nil
 }

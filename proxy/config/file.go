@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,22 +11,20 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ReadFile reads a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) over defaults.
-// Like kube-proxy it decodes strictly first and leniently then, so that a file written for a
-// newer version still works: what the file has that is not understood comes back as warnings.
-func ReadFile(path string, defaults Config) (config Config, warnings []string, err error) {
+// readFile reads a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) and applies
+// defaults. Like kube-proxy it decodes strictly first and leniently then, so that a file written
+// for a newer version still works: what the file has that is not understood comes back as
+// warnings.
+func readFile(path string) (file *kubeproxy.KubeProxyConfiguration, warnings []string, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return Config{}, nil, fmt.Errorf("configuration: %w", err)
+		return nil, nil, fmt.Errorf("configuration: %w", err)
 	}
-	file, warnings, err := decode(text)
-	if err != nil {
-		return Config{}, nil, fmt.Errorf("configuration %s: %w", path, err)
+	if file, warnings, err = decode(text); err != nil {
+		return nil, nil, fmt.Errorf("configuration %s: %w", path, err)
 	}
-	if config, err = defaults.with(file); err != nil {
-		return Config{}, nil, fmt.Errorf("configuration %s: %w", path, err)
-	}
-	return config, append(warnings, ignored(file)...), nil
+	setDefaults(file)
+	return file, warnings, nil
 }
 
 func decode(text []byte) (*kubeproxy.KubeProxyConfiguration, []string, error) {
@@ -44,43 +43,29 @@ func decode(text []byte) (*kubeproxy.KubeProxyConfiguration, []string, error) {
 	return &file, warnings, nil
 }
 
-// with gives c changed by what a file says. A zero field of the file says nothing.
-func (c Config) with(file *kubeproxy.KubeProxyConfiguration) (Config, error) {
-	set(&c.Kubeconfig, file.ClientConnection.Kubeconfig)
-	set(&c.QPS, file.ClientConnection.QPS)
-	set(&c.Burst, int(file.ClientConnection.Burst))
-	set(&c.Node, strings.ToLower(strings.TrimSpace(file.HostnameOverride)))
-	set(&c.HealthzAddress, file.HealthzBindAddress)
-	set(&c.MetricsAddress, file.MetricsBindAddress)
-	set(&c.Scheduler, file.IPVS.Scheduler)
-	set(&c.TCPTimeout, file.IPVS.TCPTimeout.Duration)
-	set(&c.TCPFinTimeout, file.IPVS.TCPFinTimeout.Duration)
-	set(&c.UDPTimeout, file.IPVS.UDPTimeout.Duration)
-	set(&c.MasqueradeAll, file.IPTables.MasqueradeAll)
-	set(&c.Verbosity, int(file.Logging.Verbosity))
-	if v := file.IPTables.LocalhostNodePorts; v != nil {
-		c.LocalhostNodePorts = *v
+// yaml gives the settings that kube-proxy has too as a configuration file.
+func (s *settings) yaml() ([]byte, error) {
+	text, err := yaml.Marshal(&s.KubeProxyConfiguration)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	var err error
-	if file.ClusterCIDR != "" {
-		if c.PodCIDRs, err = prefixes("clusterCIDR", strings.Split(file.ClusterCIDR, ",")); err != nil {
-			return Config{}, err
-		}
-	}
-	if len(file.NodePortAddresses) > 0 {
-		if c.NodePortAddresses, err = prefixes("nodePortAddresses", file.NodePortAddresses); err != nil {
-			return Config{}, err
-		}
-	}
-	return c, nil
+	return text, nil
 }
 
-// set assigns a value that says something.
-func set[T comparable](field *T, value T) {
-	var nothing T
-	if value != nothing {
-		*field = value
+// json gives all settings in the form of kube-proxy's /configz. They name files with secrets,
+// and hold none.
+func (s *settings) json() ([]byte, error) {
+	text, err := json.MarshalIndent(map[string]any{
+		kubeproxy.GroupName: &s.KubeProxyConfiguration,
+		"mooring.dev": map[string]any{
+			"source": s.source, "master": s.master, "drainTimeout": s.drainTimeout.String(),
+			"divertMark": s.mark, "routeTable": s.table, "rulePriority": s.rulePriority,
+		},
+	}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	return append(text, '\n'), nil
 }
 
 // prefixes parses a list of CIDRs; name is the field to blame.
@@ -94,21 +79,4 @@ func prefixes(name string, list []string) ([]netip.Prefix, error) {
 		result = append(result, prefix.Masked())
 	}
 	return result, nil
-}
-
-// ignored names what a file sets that has no effect here.
-func ignored(file *kubeproxy.KubeProxyConfiguration) []string {
-	var warnings []string
-	say := func(is bool, text string) {
-		if is {
-			warnings = append(warnings, text)
-		}
-	}
-	say(file.Mode != "" && file.Mode != "ipvs",
-		fmt.Sprintf("mode %q has no effect: mooring-proxy always uses IPVS", file.Mode))
-	say(file.IPVS.StrictARP, "ipvs.strictARP has no effect: no address is assigned, so none is answered for")
-	say(len(file.IPVS.ExcludeCIDRs) > 0, "ipvs.excludeCIDRs has no effect: virtual servers of others are never touched")
-	say(file.DetectLocalMode != "" && file.DetectLocalMode != "ClusterCIDR",
-		fmt.Sprintf("detectLocalMode %q is not supported, ClusterCIDR is used", file.DetectLocalMode))
-	return warnings
 }

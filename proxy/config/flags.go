@@ -18,16 +18,23 @@ type Command struct {
 	Version bool
 	// Cleanup asks for everything of ours to be removed from the kernel and nothing else.
 	Cleanup bool
+	// InitOnly asks for what needs most rights to be done and nothing else.
+	InitOnly bool
+	// WriteConfigTo is a path; if it is set, File is to be written there and nothing else
+	// is to be done.
+	WriteConfigTo string
+	// File is the effective configuration as a configuration file.
+	File []byte
+
+	path string
 }
 
 // Parse reads a command line without the program's name. A flag that is given goes before the
-// configuration file.
+// configuration file; kube-proxy ignores most flags when there is a file.
 func Parse(args []string) (Command, error) {
 	var command Command
-	defaults := Default()
-	given := defaults
-	file := ""
-	flags := flagSet(&given, &command, &file)
+	settings := newSettings()
+	flags := flagSet(settings, &command)
 	if err := flags.Parse(args); err != nil {
 		return Command{}, err
 	}
@@ -37,67 +44,128 @@ func Parse(args []string) (Command, error) {
 	if command.Version {
 		return command, nil
 	}
-	command.Config = given
-	if file != "" {
-		fromFile, warnings, err := ReadFile(file, defaults)
+	if command.path != "" {
+		file, warnings, err := readFile(command.path)
 		if err != nil {
 			return Command{}, err
 		}
-		command.Warnings = warnings
+		settings, command.Warnings = newSettings(), warnings
+		settings.KubeProxyConfiguration = *file
 		// The flags once more, over the file: only those that are given change it.
-		over := flagSet(&fromFile, &Command{}, new(string))
-		if err := over.Parse(args); err != nil {
+		if err := flagSet(settings, &Command{}).Parse(args); err != nil {
 			return Command{}, err
 		}
-		command.Config = fromFile
 	}
-	if err := command.Config.finish(); err != nil {
-		return Command{}, err
-	}
-	return command, nil
+	settings.usePorts()
+	command.Warnings = append(command.Warnings, ignored(&settings.KubeProxyConfiguration)...)
+	command.Warnings = append(command.Warnings, ignoredFlags(flags)...)
+	return command, command.finish(settings)
 }
 
-// finish fills in what only the running machine knows, and validates.
-func (c *Config) finish() error {
-	if c.Node == "" {
+// finish fills in what only the running machine knows, and makes the Config.
+func (c *Command) finish(s *settings) error {
+	if s.HostnameOverride == "" {
 		name, err := os.Hostname()
 		if err != nil {
 			return fmt.Errorf("node's name: %w", err)
 		}
-		c.Node = name
+		s.HostnameOverride = name
 	}
-	c.Node = strings.ToLower(strings.TrimSpace(c.Node))
-	return c.Validate()
+	s.HostnameOverride = strings.ToLower(strings.TrimSpace(s.HostnameOverride))
+	s.Mode = "ipvs"
+	var err error
+	if c.Config, err = s.resolve(); err != nil {
+		return err
+	}
+	c.Config.File = c.path
+	c.File, err = s.yaml()
+	return err
 }
 
-// flagSet defines the flags on the fields of a Config, whose values are the defaults.
-func flagSet(c *Config, command *Command, file *string) *pflag.FlagSet {
+// flagSet defines the flags on settings, whose values are the defaults.
+func flagSet(s *settings, command *Command) *pflag.FlagSet {
 	f := pflag.NewFlagSet("mooring-proxy", pflag.ContinueOnError)
 	f.SortFlags = false
-	f.StringVar(file, "config", *file, "path of a KubeProxyConfiguration; flags that are given go before it")
-	f.StringVar(&c.Source, "source", c.Source, "where Services come from: kubernetes, or manifests:PATH of a directory or file of YAML")
-	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "path of a kubeconfig; without it the pod's service account is used")
-	f.StringVar(&c.Master, "master", c.Master, "URL of the API server; goes before the kubeconfig's")
-	f.StringVar(&c.Node, "hostname-override", c.Node, "name of this node's Node object; the host's name if empty")
-	f.StringVar(&c.HealthzAddress, "healthz-bind-address", c.HealthzAddress, "address of the health server; empty for none")
-	f.StringVar(&c.MetricsAddress, "metrics-bind-address", c.MetricsAddress, "address of the metrics server; empty for none")
-	f.Var((*prefixList)(&c.PodCIDRs), "cluster-cidr", "CIDRs of the pods, separated by commas: their source addresses are kept")
-	f.Var((*prefixList)(&c.NodePortAddresses), "nodeport-addresses", "CIDRs of the node's addresses that serve NodePorts; all if empty")
-	f.BoolVar(&c.LocalhostNodePorts, "localhost-nodeports", c.LocalhostNodePorts, "serve NodePorts on the loopback addresses too")
-	f.BoolVar(&c.MasqueradeAll, "masquerade-all", c.MasqueradeAll, "masquerade all traffic to Services")
-	f.StringVar(&c.Scheduler, "ipvs-scheduler", c.Scheduler, "IPVS scheduler of every Service")
-	f.DurationVar(&c.TCPTimeout, "ipvs-tcp-timeout", c.TCPTimeout, "IPVS's timeout of idle TCP connections; 0 leaves the kernel's")
-	f.DurationVar(&c.TCPFinTimeout, "ipvs-tcpfin-timeout", c.TCPFinTimeout, "IPVS's timeout after a TCP FIN; 0 leaves the kernel's")
-	f.DurationVar(&c.UDPTimeout, "ipvs-udp-timeout", c.UDPTimeout, "IPVS's timeout of UDP flows; 0 leaves the kernel's")
-	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long an endpoint that leaves may keep its TCP connections")
-	f.Uint32Var(&c.Mark, "divert-mark", c.Mark, "the one bit of the packet mark that leads a packet to IPVS; 0 for 0x1000")
-	f.IntVar(&c.Table, "route-table", c.Table, "number of the route table for marked packets; 0 for 20046")
-	f.IntVar(&c.RulePriority, "rule-priority", c.RulePriority, "priority of the rule that leads to it; 0 for 100")
-	f.IntVarP(&c.Verbosity, "v", "v", c.Verbosity, "log level; debug lines from 4 on")
+	f.StringVar(&command.path, "config", "", "path of a KubeProxyConfiguration; flags that are given go before it")
+	f.StringVar(&command.WriteConfigTo, "write-config-to", "", "write the effective configuration to this file and exit")
 	f.BoolVar(&command.Cleanup, "cleanup", false, "remove everything of mooring-proxy from the kernel and exit")
+	f.BoolVar(&command.InitOnly, "init-only", false, "set kernel parameters, make the table and the rule, and exit; then CAP_NET_ADMIN is enough to run")
 	f.BoolVar(&command.Version, "version", false, "print the version and exit")
-	f.String("proxy-mode", "ipvs", "accepted for kube-proxy's sake; always ipvs")
+	sourceFlags(f, s)
+	serverFlags(f, s)
+	podFlags(f, s)
+	nodePortFlags(f, s)
+	ipvsFlags(f, s)
+	kernelFlags(f, s)
+	logFlags(f, s)
+	idleFlags(f, s)
 	return f
+}
+
+func sourceFlags(f *pflag.FlagSet, s *settings) {
+	client := &s.ClientConnection
+	f.StringVar(&s.source, "source", s.source, "where Services come from: kubernetes, or manifests:PATH of a directory or file of YAML")
+	f.StringVar(&client.Kubeconfig, "kubeconfig", client.Kubeconfig, "path of a kubeconfig; without it the pod's service account is used")
+	f.StringVar(&s.master, "master", s.master, "URL of the API server; goes before the kubeconfig's")
+	f.StringVar(&client.ContentType, "kube-api-content-type", client.ContentType, "encoding of objects from the API server")
+	f.Float32Var(&client.QPS, "kube-api-qps", client.QPS, "requests to the API server in a second")
+	f.Int32Var(&client.Burst, "kube-api-burst", client.Burst, "requests to the API server at once")
+	f.StringVar(&s.HostnameOverride, "hostname-override", s.HostnameOverride, "name of this node's Node object; the host's name if empty")
+	f.Var((*gates)(&s.FeatureGates), "feature-gates", "name=true or name=false, separated by commas; AllowServiceExternalIPs is looked at")
+}
+
+func serverFlags(f *pflag.FlagSet, s *settings) {
+	f.StringVar(&s.BindAddress, "bind-address", s.BindAddress, "the node's primary address, if the Node object's is not right; nothing is bound to it")
+	f.StringVar(&s.HealthzBindAddress, "healthz-bind-address", s.HealthzBindAddress, "address of the health server; empty for none")
+	f.StringVar(&s.MetricsBindAddress, "metrics-bind-address", s.MetricsBindAddress, "address of the metrics server; empty for none")
+	f.IntVar(&s.healthzPort, "healthz-port", s.healthzPort, "port of the health server; 0 for none; rather use --healthz-bind-address")
+	f.IntVar(&s.metricsPort, "metrics-port", s.metricsPort, "port of the metrics server; 0 for none; rather use --metrics-bind-address")
+	f.BoolVar(&s.BindAddressHardFail, "bind-address-hard-fail", s.BindAddressHardFail, "exit if the address of a server cannot be had; else it is tried again")
+	f.BoolVar(&s.EnableProfiling, "profiling", s.EnableProfiling, "serve /debug/pprof/ on the metrics server")
+}
+
+func podFlags(f *pflag.FlagSet, s *settings) {
+	f.StringVar((*string)(&s.DetectLocalMode), "detect-local-mode", string(s.DetectLocalMode), "how to tell pods, whose source addresses are kept: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix")
+	f.StringVar(&s.ClusterCIDR, "cluster-cidr", s.ClusterCIDR, "CIDRs of the pods, separated by commas, for ClusterCIDR")
+	f.StringVar(&s.DetectLocal.BridgeInterface, "pod-bridge-interface", s.DetectLocal.BridgeInterface, "the bridge that pods are attached to, for BridgeInterface")
+	f.StringVar(&s.DetectLocal.InterfaceNamePrefix, "pod-interface-name-prefix", s.DetectLocal.InterfaceNamePrefix, "beginning of the names of pods' interfaces, for InterfaceNamePrefix")
+	f.BoolVar(&s.IPTables.MasqueradeAll, "masquerade-all", s.IPTables.MasqueradeAll, "masquerade all traffic to Services")
+	f.Int32Var(s.IPTables.MasqueradeBit, "iptables-masquerade-bit", *s.IPTables.MasqueradeBit, "the bit of the packet mark that asks for masquerading, 0 to 31")
+}
+
+func nodePortFlags(f *pflag.FlagSet, s *settings) {
+	f.StringSliceVar(&s.NodePortAddresses, "nodeport-addresses", s.NodePortAddresses, "the node's addresses that serve NodePorts: CIDRs, primary, localhost, all; all if empty")
+	f.BoolVar(s.IPTables.LocalhostNodePorts, "iptables-localhost-nodeports", *s.IPTables.LocalhostNodePorts, "serve NodePorts on the loopback addresses too")
+	f.BoolVar(s.IPTables.LocalhostNodePorts, "localhost-nodeports", *s.IPTables.LocalhostNodePorts, "the same without the name of another mode")
+}
+
+func ipvsFlags(f *pflag.FlagSet, s *settings) {
+	f.StringVar(&s.IPVS.Scheduler, "ipvs-scheduler", s.IPVS.Scheduler, "IPVS scheduler of every Service")
+	f.DurationVar(&s.IPVS.SyncPeriod.Duration, "ipvs-sync-period", s.IPVS.SyncPeriod.Duration, "half the time after which a change that waits makes /healthz fail")
+	f.DurationVar(&s.IPVS.TCPTimeout.Duration, "ipvs-tcp-timeout", s.IPVS.TCPTimeout.Duration, "IPVS's timeout of idle TCP connections; 0 leaves the kernel's")
+	f.DurationVar(&s.IPVS.TCPFinTimeout.Duration, "ipvs-tcpfin-timeout", s.IPVS.TCPFinTimeout.Duration, "IPVS's timeout after a TCP FIN; 0 leaves the kernel's")
+	f.DurationVar(&s.IPVS.UDPTimeout.Duration, "ipvs-udp-timeout", s.IPVS.UDPTimeout.Duration, "IPVS's timeout of UDP flows; 0 leaves the kernel's")
+	f.DurationVar(&s.drainTimeout, "drain-timeout", s.drainTimeout, "how long an endpoint that leaves may keep its TCP connections")
+	f.Uint32Var(&s.mark, "divert-mark", s.mark, "the one bit of the packet mark that leads a packet to IPVS; 0 for 0x1000")
+	f.IntVar(&s.table, "route-table", s.table, "number of the route table for marked packets; 0 for 20046")
+	f.IntVar(&s.rulePriority, "rule-priority", s.rulePriority, "priority of the rule that leads to it; 0 for 100")
+}
+
+func kernelFlags(f *pflag.FlagSet, s *settings) {
+	c := &s.Conntrack
+	f.Int32Var(s.OOMScoreAdj, "oom-score-adj", *s.OOMScoreAdj, "how readily the kernel kills this process when memory runs out, -1000 to 1000")
+	f.Int32Var(c.MaxPerCore, "conntrack-max-per-core", *c.MaxPerCore, "connections to track for each processor; 0 leaves the kernel's limit")
+	f.Int32Var(c.Min, "conntrack-min", *c.Min, "connections to track at least")
+	f.DurationVar(&c.TCPEstablishedTimeout.Duration, "conntrack-tcp-timeout-established", c.TCPEstablishedTimeout.Duration, "how long idle TCP connections are tracked; 0 leaves the kernel's")
+	f.DurationVar(&c.TCPCloseWaitTimeout.Duration, "conntrack-tcp-timeout-close-wait", c.TCPCloseWaitTimeout.Duration, "how long TCP connections in CLOSE_WAIT are tracked; 0 leaves the kernel's")
+	f.BoolVar(&c.TCPBeLiberal, "conntrack-tcp-be-liberal", c.TCPBeLiberal, "take TCP packets outside the window for valid")
+	f.DurationVar(&c.UDPTimeout.Duration, "conntrack-udp-timeout", c.UDPTimeout.Duration, "how long UDP flows without a reply are tracked; 0 leaves the kernel's")
+	f.DurationVar(&c.UDPStreamTimeout.Duration, "conntrack-udp-timeout-stream", c.UDPStreamTimeout.Duration, "how long other UDP flows are tracked; 0 leaves the kernel's")
+}
+
+func logFlags(f *pflag.FlagSet, s *settings) {
+	f.Uint32VarP((*uint32)(&s.Logging.Verbosity), "v", "v", uint32(s.Logging.Verbosity), "log level; debug lines from 4 on")
+	f.StringVar(&s.Logging.Format, "logging-format", s.Logging.Format, "text or json")
 }
 
 // IsHelp tells whether an error of Parse only means that help was asked for,

@@ -116,7 +116,10 @@ func TestChangesArePendingUntilTheyAreApplied(t *testing.T) {
 		f.want(t, "applied", "kubeproxy_sync_proxy_rules_duration_seconds_sum", `{ip_family="IPv4"} 1`, `{ip_family="IPv6"} 1`)
 		f.want(t, "applied", "kubeproxy_sync_partial_proxy_rules_duration_seconds_count", `{ip_family="IPv4"} 1`, `{ip_family="IPv6"} 1`)
 
-		f.store.Update(time.Now(), func(tx *state.Txn) { tx.DeleteSlice("default", "a"); tx.DeleteService(model.ServiceKey{Namespace: "default", Name: "web"}) })
+		f.store.Update(time.Now(), func(tx *state.Txn) {
+			tx.DeleteSlice("default", "a")
+			tx.DeleteService(model.ServiceKey{Namespace: "default", Name: "web"})
+		})
 		f.want(t, "deleted", services+"pending", " 1")
 		f.want(t, "deleted", slices+"pending", " 2")
 	})

@@ -1,25 +1,16 @@
 package reconcile
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/mooring-project/mooring/internal/state"
 )
 
-// addressUpdate is the whole list of the node's addresses that serve NodePorts.
-type addressUpdate []netip.Addr
-
-// SetNodeAddresses tells the loop the addresses on which the node serves NodePorts from now
-// on. It may be called from one goroutine besides Run's, before or while Run runs; of
-// several updates that the loop has not seen yet only the last one counts.
-func (r *Reconciler) SetNodeAddresses(addresses []netip.Addr) {
-	for {
-		select {
-		case r.addresses <- addresses:
-			return
-		case <-r.addresses:
-		}
+// Recheck has the loop ask for the node's addresses again.
+func (r *Reconciler) Recheck() {
+	select {
+	case r.recheck <- struct{}{}:
+	default: // it will do so anyway
 	}
 }
 
@@ -28,7 +19,19 @@ func (r *Reconciler) followNode(snapshot *state.Snapshot) {
 	if place := r.placeIn(snapshot); place != r.context.Place {
 		r.context.Place, r.planned = place, nil
 	}
+	r.followAddresses(snapshot)
 	r.followPodCIDRs(snapshot)
+}
+
+func (r *Reconciler) followAddresses(snapshot *state.Snapshot) {
+	if r.options.NodeAddresses == nil {
+		return
+	}
+	addresses := r.options.NodeAddresses(snapshot.Node(r.context.Place.Node))
+	if !slices.Equal(r.context.NodeAddresses, addresses) {
+		r.options.Logger.Info("NodePorts", "addresses", addresses)
+		r.context.NodeAddresses, r.planned = addresses, nil
+	}
 }
 
 // followPodCIDRs takes the pods' addresses from the Node object, if it is there: one that is

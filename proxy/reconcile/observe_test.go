@@ -15,15 +15,19 @@ import (
 	"github.com/mooring-project/mooring/proxy/plan"
 )
 
-// observed runs a Reconciler that tells its rounds.
+// observed runs a Reconciler that tells its rounds and follows its node.
 func observed(t *testing.T, play func(f *fixture, rounds *[]Round)) {
+	observedAt(t, func(*model.Node) []netip.Addr { return nil }, play)
+}
+
+func observedAt(t *testing.T, addresses func(*model.Node) []netip.Addr, play func(f *fixture, rounds *[]Round)) {
 	synctest.Test(t, func(t *testing.T) {
 		var rounds []Round
 		dataplane := &counted{}
 		f := &fixture{store: state.NewStore(), dataplane: dataplane}
 		f.reconciler = New(Options{
 			Store: f.store, Dataplane: dataplane, Logger: slog.New(slog.DiscardHandler),
-			Context: nodeContext, DrainTimeout: time.Minute, NodePodCIDRs: true,
+			Context: nodeContext, DrainTimeout: time.Minute, NodePodCIDRs: true, NodeAddresses: addresses,
 			Observe: func(r Round) { rounds = append(rounds, r) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -69,5 +73,34 @@ func TestPodCIDRsFollowTheNode(t *testing.T) {
 		f.wantPlan(t, "a node", "pod-cidr 10.244.1.0/24\n")
 		f.commit(func(tx *state.Txn) { tx.DeleteNode("node-1") })
 		f.wantPlan(t, "node gone", "pod-cidr 10.244.1.0/24\n")
+	})
+}
+
+func TestNodeAddressesComeAndGo(t *testing.T) {
+	service := web("web", "10.96.0.10")
+	service.Ports[0].NodePort = 30080
+	var found []netip.Addr
+	addresses := func(node *model.Node) []netip.Addr {
+		if node != nil {
+			return append(found, node.Addresses...)
+		}
+		return found
+	}
+	observedAt(t, addresses, func(f *fixture, _ *[]Round) {
+		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.SetSynced() })
+		f.wantPlan(t, "no address", "reject tcp 10.96.0.10:80\n")
+		found = []netip.Addr{netip.MustParseAddr("172.30.0.11")}
+		f.reconciler.Recheck()
+		synctest.Wait()
+		f.wantPlan(t, "an address", "reject tcp 10.96.0.10:80\nreject tcp 172.30.0.11:30080\n")
+		f.commit(func(tx *state.Txn) {
+			tx.PutNode(&model.Node{Name: "node-1", Addresses: []netip.Addr{netip.MustParseAddr("172.30.0.12")}})
+		})
+		f.wantPlan(t, "the Node's too", "reject tcp 10.96.0.10:80\nreject tcp 172.30.0.11:30080\nreject tcp 172.30.0.12:30080\n")
+		f.commit(func(tx *state.Txn) { tx.DeleteService(service.Key); tx.DeleteNode("node-1") })
+		found = nil
+		f.reconciler.Recheck()
+		synctest.Wait()
+		f.wantPlan(t, "service deleted and addresses gone", "")
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -45,11 +46,14 @@ type Options struct {
 	Store     *state.Store
 	Dataplane Dataplane
 	Logger    *slog.Logger
-	// Context is what plans depend on at the start; its Place.Zone and NodeAddresses
-	// follow the Node object and the addresses given by Addresses.
+	// Context is what plans depend on at the start; its Place.Zone follows the Node object.
 	Context plan.Context
 	// DrainTimeout is how long a leaving TCP endpoint may keep its connections.
 	DrainTimeout time.Duration
+	// NodeAddresses, if not nil, gives the addresses on which the node serves NodePorts, given
+	// its Node object, nil if there is none; Context.NodeAddresses follows it. It is called
+	// by the loop in each round, and once more after Recheck.
+	NodeAddresses func(*model.Node) []netip.Addr
 	// NodePodCIDRs has Context.PodCIDRs follow the Node object (detectLocalMode NodeCIDR).
 	NodePodCIDRs bool
 	// Observe, if not nil, is called by the loop after each round that did something.
@@ -64,19 +68,19 @@ const (
 	retryLast  = 30 * time.Second
 )
 
-// A Reconciler runs the loop. Its methods other than Run and SetNodeAddresses may be called
-// from any goroutine at any time.
+// A Reconciler runs the loop. Its methods other than Run may be called from any goroutine
+// at any time.
 type Reconciler struct {
-	options   Options
-	context   plan.Context
-	assembly  *plan.Assembly
-	applied   plan.Plan
-	ledger    *drain.Ledger
-	planned   *state.Snapshot
-	dirty     map[plan.Key]struct{}
-	kinds     map[plan.Kind]int
-	retry     time.Duration
-	addresses chan addressUpdate
+	options  Options
+	context  plan.Context
+	assembly *plan.Assembly
+	applied  plan.Plan
+	ledger   *drain.Ledger
+	planned  *state.Snapshot
+	dirty    map[plan.Key]struct{}
+	kinds    map[plan.Kind]int
+	retry    time.Duration
+	recheck  chan struct{}
 
 	status atomic.Pointer[Status]
 }
@@ -101,13 +105,13 @@ type Status struct {
 // New gives a Reconciler that does nothing until Run.
 func New(options Options) *Reconciler {
 	r := &Reconciler{
-		options:   options,
-		context:   options.Context,
-		assembly:  plan.NewAssembly(),
-		ledger:    drain.NewLedger(options.DrainTimeout),
-		dirty:     make(map[plan.Key]struct{}),
-		kinds:     make(map[plan.Kind]int),
-		addresses: make(chan addressUpdate, 1),
+		options:  options,
+		context:  options.Context,
+		assembly: plan.NewAssembly(),
+		ledger:   drain.NewLedger(options.DrainTimeout),
+		dirty:    make(map[plan.Key]struct{}),
+		kinds:    make(map[plan.Kind]int),
+		recheck:  make(chan struct{}, 1),
 	}
 	r.context.Marks = plan.NewMarks()
 	r.status.Store(&Status{})
@@ -186,9 +190,7 @@ func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.
 	case <-ctx.Done():
 		return nil
 	case <-snapshot.Superseded():
-	case update := <-r.addresses:
-		r.context.NodeAddresses = update
-		r.planned = nil
+	case <-r.recheck:
 	case <-timer:
 		r.finishDrains(ctx)
 	}

@@ -257,35 +257,3 @@ func TestARemovedDataPlaneIsBuiltAgain(t *testing.T) {
 		f.wantPlan(t, "built again", served+"reject tcp 10.96.0.11:80\n")
 	})
 }
-
-func TestNodeAddressesComeAndGo(t *testing.T) {
-	service := web("web", "10.96.0.10")
-	service.Ports[0].NodePort = 30080
-	run(t, nil, func(t *testing.T, f *fixture) {
-		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.SetSynced() })
-		f.wantPlan(t, "no address", "reject tcp 10.96.0.10:80\n")
-		f.reconciler.SetNodeAddresses([]netip.Addr{netip.MustParseAddr("172.30.0.11")})
-		synctest.Wait()
-		f.wantPlan(t, "an address", "reject tcp 10.96.0.10:80\nreject tcp 172.30.0.11:30080\n")
-		f.commit(func(tx *state.Txn) { tx.DeleteService(service.Key) })
-		f.reconciler.SetNodeAddresses(nil)
-		synctest.Wait()
-		f.wantPlan(t, "service deleted and address gone", "")
-	})
-}
-
-func TestAServicesOwnDrainTimeout(t *testing.T) {
-	service := web("web", "10.96.0.10")
-	service.Annotations = map[string]string{plan.DrainTimeoutAnnotation: "10s"}
-	run(t, nil, func(t *testing.T, f *fixture) {
-		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")); tx.SetSynced() })
-		f.dataplane.SetConnections(realServer("10.96.0.10", "10.244.1.2:8080"), 1)
-		f.commit(func(tx *state.Txn) { tx.PutSlice(slice(service)) })
-		pass(9 * time.Second)
-		if got := f.reconciler.Status().Draining; got != 1 {
-			t.Errorf("after 9s: %d draining, want 1", got)
-		}
-		pass(2 * time.Second)
-		f.wantPlan(t, "after 11s", "reject tcp 10.96.0.10:80\n")
-	})
-}

@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/internal/watch"
+	"github.com/mooring-project/mooring/proxy/config"
+	"github.com/mooring-project/mooring/proxy/health"
+	"github.com/mooring-project/mooring/proxy/metrics"
+	"github.com/mooring-project/mooring/proxy/reconcile"
+)
+
+// servers are what probes and operators talk to.
+type servers struct {
+	config config.Config
+	logger *slog.Logger
+	store  *state.Store
+	status func() reconcile.Status
+}
+
+// newMetrics gives the metrics of a proxy; loop is asked for its status from the first scrape on.
+func (s *servers) newMetrics(source watch.Source) *metrics.Metrics {
+	return metrics.New(metrics.Sources{
+		Store: s.store, Status: func() reconcile.Status { return s.status() }, Freshness: source.Status,
+		Node: s.config.Node, Families: families(),
+	})
+}
+
+// run has both servers answer until ctx ends.
+func (s *servers) run(ctx context.Context, group *errgroup.Group, measured *metrics.Metrics) {
+	probes := health.Server{Report: s.report, Patience: s.patience(), Answered: measured.Probe}
+	group.Go(func() error {
+		return s.listener(s.config.HealthzAddress).Serve(ctx, probes.Handler())
+	})
+	group.Go(func() error {
+		return s.listener(s.config.MetricsAddress).Serve(ctx, measured.Handler(s.config.Configz, s.config.Profiling))
+	})
+}
+
+func (s *servers) listener(address string) health.Listener {
+	return health.Listener{Address: address, HardFail: s.config.BindHardFail, Logger: s.logger}
+}
+
+// patience is kube-proxy's: twice the sync period.
+func (s *servers) patience() time.Duration { return 2 * s.config.SyncPeriod }
+
+// report tells how the proxy does.
+func (s *servers) report() health.Report {
+	status, snapshot := s.status(), s.store.Load()
+	return health.Report{
+		LastUpdated: status.Applied, PendingSince: pendingSince(status, snapshot), Families: families(),
+		Eligible: eligible(snapshot.Node(s.config.Node), s.config.Source == "kubernetes"),
+	}
+}
+
+// healthy is the verdict of a load balancer's probe of one Service on the whole proxy.
+func (s *servers) healthy() bool { return s.report().InTime(time.Now(), s.patience()) }
+
+// pendingSince gives the time since which something has been waiting: what could not be applied,
+// or a snapshot that the loop has not come to.
+func pendingSince(status reconcile.Status, newest *state.Snapshot) time.Time {
+	if status.PendingSince.IsZero() && newest.Synced && newest.Revision != status.Revision {
+		return newest.ChangedAt
+	}
+	return status.PendingSince
+}
+
+// toBeDeleted is the taint by which the cluster autoscaler announces that it takes a node away.
+const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// eligible tells whether load balancers may send traffic to a node; one that does not exist gets
+// none where its object is expected, which a directory of manifests need not have.
+func eligible(node *model.Node, expected bool) bool {
+	if node == nil {
+		return !expected
+	}
+	return !node.Deleting && !slices.Contains(node.Taints, toBeDeleted)
+}
+
+// families are the values of the label ip_family that this kernel can serve.
+func families() []string {
+	if hasIPv6() {
+		return []string{"IPv4", "IPv6"}
+	}
+	return []string{"IPv4"}
+}
