@@ -2,6 +2,8 @@ package watch
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +20,8 @@ import (
 )
 
 // An apiServer is as much of an API server as reflectors ask for: LIST, WATCH, streamed
-// lists (KEP-3157), bookmarks and compaction. Selectors are recorded, not applied.
+// lists (KEP-3157), lists in pages, metadata alone, bookmarks and compaction. Selectors are
+// recorded, not applied.
 type apiServer struct {
 	t    *testing.T
 	http *httptest.Server
@@ -33,13 +36,24 @@ type apiServer struct {
 	changed  chan struct{} // closed and replaced with each change
 	cut      chan struct{} // closed to end all streams
 	requests []string
-	noStream bool              // an API server before 1.32
-	refuse   map[string]string // resource -> reason (NotFound, Forbidden, BadFields)
+	noStream bool // an API server before 1.32
+	lossy    bool // watches miss what happens
+	oldStyle bool // a server that cannot send metadata alone
+	// brokenPage is the page of a list of metadata that is refused, from 1; 0 for none.
+	brokenPage int
+	pages      map[string]listRest // by continue token
+	refuse     map[string]string   // resource -> reason (NotFound, Forbidden, BadFields)
 }
 
 type storedObject struct {
 	version int
 	body    map[string]any
+}
+
+// listRest is what of a list is still to be read.
+type listRest struct {
+	version, page int
+	items         []any
 }
 
 type loggedEvent struct {
@@ -51,7 +65,7 @@ type loggedEvent struct {
 
 func newAPIServer(t *testing.T) *apiServer {
 	a := &apiServer{
-		t: t, objects: map[string]map[string]storedObject{}, refuse: map[string]string{},
+		t: t, objects: map[string]map[string]storedObject{}, refuse: map[string]string{}, pages: map[string]listRest{},
 		changed: make(chan struct{}), cut: make(chan struct{}), version: 10,
 	}
 	a.start("127.0.0.1:0")
@@ -95,7 +109,9 @@ func (a *apiServer) put(resource string, object metav1.Object) {
 		eventType = "MODIFIED"
 	}
 	a.objects[resource][key] = storedObject{a.version, body}
-	a.publish(loggedEvent{a.version, resource, eventType, body})
+	if !a.lossy {
+		a.publish(loggedEvent{a.version, resource, eventType, body})
+	}
 }
 
 // remove deletes an object; silently leaves out the event, as a watch that lost it.
@@ -105,9 +121,22 @@ func (a *apiServer) remove(resource, key string, silently bool) {
 	body := a.objects[resource][key].body
 	delete(a.objects[resource], key)
 	a.version++
-	if !silently {
+	if !silently && !a.lossy {
 		a.publish(loggedEvent{a.version, resource, "DELETED", body})
 	}
+}
+
+// lose does something that no watch tells.
+func (a *apiServer) lose(something func()) {
+	a.setLossy(true)
+	something()
+	a.setLossy(false)
+}
+
+func (a *apiServer) setLossy(lossy bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lossy = lossy
 }
 
 func (a *apiServer) publish(e loggedEvent) {
@@ -169,7 +198,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case watching:
 		a.stream(w, r, resource, from, streamed)
 	default:
-		a.list(w, resource)
+		a.list(w, r, resource)
 	}
 }
 
@@ -181,18 +210,51 @@ func fail(w http.ResponseWriter, code int, reason, message string) {
 	})
 }
 
-func (a *apiServer) list(w http.ResponseWriter, resource string) {
+func (a *apiServer) list(w http.ResponseWriter, r *http.Request, resource string) {
+	q := r.URL.Query()
+	limit, _ := strconv.Atoi(q.Get("limit"))
 	a.mu.Lock()
-	items := []any{}
-	for _, o := range a.objects[resource] {
-		items = append(items, o.body)
+	defer a.mu.Unlock()
+	rest, more := a.pages[q.Get("continue")]
+	if !more {
+		rest = listRest{version: a.version, items: a.bodies(resource)}
+	}
+	metadataOnly := strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+	if rest.page++; metadataOnly && rest.page == a.brokenPage {
+		fail(w, http.StatusGone, "Expired", "the provided continue parameter is too old")
+		return
+	}
+	items, next := rest.items, ""
+	if limit > 0 && len(items) > limit {
+		items, rest.items = items[:limit], items[limit:]
+		next = fmt.Sprintf("%d-%d", rest.version, len(rest.items))
+		a.pages[next] = rest
 	}
 	list := map[string]any{
-		"metadata": map[string]any{"resourceVersion": strconv.Itoa(a.version)}, "items": items,
+		"metadata": map[string]any{"resourceVersion": strconv.Itoa(rest.version), "continue": next}, "items": items,
 	}
 	head(list, resource, "List")
-	a.mu.Unlock()
+	if metadataOnly && !a.oldStyle {
+		list["apiVersion"], list["kind"], list["items"] = "meta.k8s.io/v1", "PartialObjectMetadataList", metadataOf(items)
+	}
 	_ = json.NewEncoder(w).Encode(list)
+}
+
+// bodies gives all objects in the order of their keys. The caller holds mu.
+func (a *apiServer) bodies(resource string) []any {
+	items := []any{}
+	for _, key := range slices.Sorted(maps.Keys(a.objects[resource])) {
+		items = append(items, a.objects[resource][key].body)
+	}
+	return items
+}
+
+func metadataOf(bodies []any) []any {
+	items := []any{}
+	for _, body := range bodies {
+		items = append(items, map[string]any{"metadata": body.(map[string]any)["metadata"]})
+	}
+	return items
 }
 
 // head sets apiVersion and kind.

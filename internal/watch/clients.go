@@ -34,6 +34,8 @@ const protobuf = "application/vnd.kubernetes.protobuf"
 type clients struct {
 	byGroup    map[schema.GroupVersion]rest.Interface
 	parameters runtime.ParameterCodec
+	// metadataTypes are the content types to ask for metadata alone.
+	metadataTypes string
 	// host and hint are for errors: where the server is and where that was said.
 	host, hint string
 }
@@ -42,7 +44,7 @@ type clients struct {
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, mcsv1.Install} {
+	for _, add := range []func(*runtime.Scheme) error{metav1.AddMetaToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, mcsv1.Install} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("scheme: %w", err)
 		}
@@ -78,7 +80,7 @@ func newClients(config *KubernetesConfig) (*clients, error) {
 	}
 	c := &clients{
 		byGroup: make(map[schema.GroupVersion]rest.Interface), parameters: runtime.NewParameterCodec(scheme),
-		host: server.Host, hint: hint,
+		metadataTypes: metadataOnly(server.AcceptContentTypes), host: server.Host, hint: hint,
 	}
 	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion, mcsv1.SchemeGroupVersion} {
 		group := rest.CopyConfig(server)
@@ -147,6 +149,13 @@ func restConfig(config *KubernetesConfig) (server *rest.Config, hint string, err
 
 func (c *clients) list(ctx context.Context, k *kind, namespace string, options *metav1.ListOptions) (runtime.Object, error) {
 	return c.byGroup[k.resource.GroupVersion()].Get().
+		NamespaceIfScoped(namespace, k.namespaced).Resource(k.resource.Resource).
+		VersionedParams(options, c.parameters).Do(ctx).Get()
+}
+
+// metadata is list with nothing but the metadata of each object.
+func (c *clients) metadata(ctx context.Context, k *kind, namespace string, options *metav1.ListOptions) (runtime.Object, error) {
+	return c.byGroup[k.resource.GroupVersion()].Get().SetHeader("Accept", c.metadataTypes).
 		NamespaceIfScoped(namespace, k.namespaced).Resource(k.resource.Resource).
 		VersionedParams(options, c.parameters).Do(ctx).Get()
 }

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,11 @@ type KubernetesConfig struct {
 	// Want says what else than Services and EndpointSlices to watch.
 	Want Want
 
+	// AuditInterval is how often, give or take a half, to list the keys and versions of
+	// everything and to compare them with what the watches brought; 0 means 10 minutes,
+	// less means never.
+	AuditInterval time.Duration
+
 	// Logger is where Run logs; nil means slog.Default.
 	Logger *slog.Logger
 }
@@ -74,6 +80,9 @@ type Kubernetes struct {
 	names     interner
 	// pause is the first delay after a failure; each further one is twice as long.
 	pause time.Duration
+	// auditInterval is the mean time between two audits, 0 for none; grace how long a
+	// change may take to come through a watch.
+	auditInterval, grace time.Duration
 }
 
 // NewKubernetes prepares a Source. It reads the configuration but does not contact the
@@ -89,6 +98,7 @@ func newKubernetes(config KubernetesConfig, choose func(*Selection) []*kind) (So
 	}
 	k := &Kubernetes{
 		clients: clients, selection: config.Selection, logger: orDefault(config.Logger), pause: 500 * time.Millisecond,
+		auditInterval: max(0, cmp.Or(config.AuditInterval, defaultAuditInterval)), grace: auditGrace,
 	}
 	k.kinds = choose(&k.selection)
 	var names []string
@@ -138,13 +148,18 @@ func checkSelectors(k *kind) error {
 func (k *Kubernetes) Run(ctx context.Context, store *state.Store) error {
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(quiet{k.logger.With("component", "client-go").Handler()}))
 	missing := newChecklist(len(k.kinds))
+	audit := &auditor{interval: k.auditInterval, grace: k.grace, logger: k.logger}
 	var running sync.WaitGroup
 	for _, kind := range k.kinds {
-		sink := &sink{
+		source := &listWatch{clients: k.clients, pause: k.pause, sink: &sink{
 			kind: kind, selection: &k.selection, store: store, converter: converter{names: &k.names},
 			status: k.statusBoard, logger: k.logger, listed: missing.item(),
-		}
-		running.Go(func() { k.follow(ctx, sink) })
+		}}
+		audit.kinds = append(audit.kinds, source.audited())
+		running.Go(func() { k.follow(ctx, source) })
+	}
+	if audit.interval > 0 {
+		running.Go(func() { audit.run(ctx) })
 	}
 	running.Wait()
 	return nil
@@ -152,19 +167,21 @@ func (k *Kubernetes) Run(ctx context.Context, store *state.Store) error {
 
 // follow lists and watches one kind again and again. The reflector's own loop is not
 // used: it reports no errors to us and does not stop while it waits.
-func (k *Kubernetes) follow(ctx context.Context, s *sink) {
-	source := &listWatch{clients: k.clients, sink: s, pause: k.pause}
+func (k *Kubernetes) follow(ctx context.Context, source *listWatch) {
+	s := source.sink
 	reflector := cache.NewReflectorWithOptions(source, s.kind.example, s, cache.ReflectorOptions{
 		Name: s.kind.resource.Resource,
 	})
 	retry := newBackoff(k.pause)
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := reflector.ListAndWatchWithContext(ctx)
+		attempt, end := source.restart.attempt(ctx)
+		err := reflector.ListAndWatchWithContext(attempt)
 		s.listing.end() // if it failed
-		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-			err = nil // the server forgot where we were; the next list repairs that
+		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || attempt.Err() != nil {
+			err = nil // the server forgot where we were, or an audit; the next list repairs that
 		}
+		end()
 		if err != nil {
 			s.failed(ctx, k.clients.explain(s.kind, err))
 			k.doWithout(ctx, s, err)

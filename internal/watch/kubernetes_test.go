@@ -61,7 +61,7 @@ func runKubernetes(t *testing.T, api *apiServer, config KubernetesConfig) *kuber
 		t.Fatal(err)
 	}
 	r.source = source.(*Kubernetes)
-	r.source.pause = time.Millisecond
+	r.source.pause, r.source.grace = time.Millisecond, 5*time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- source.Run(ctx, r.store) }()

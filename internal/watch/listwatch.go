@@ -27,6 +27,8 @@ type listWatch struct {
 	// noFields is set once the server has refused the field selector, as those before
 	// 1.35 do for Services; the sink filters too.
 	noFields atomic.Bool
+	// restart makes the kind be listed anew.
+	restart restart
 }
 
 // List is ListWithContext without an end.
@@ -42,6 +44,7 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 // ListWithContext lists the kind.
 func (l *listWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	l.sink.listing.begin()
+	l.renew(&options)
 	var list runtime.Object
 	err := l.try(ctx, &options, func() (err error) {
 		list, err = l.clients.list(ctx, l.sink.kind, l.sink.selection.namespace(l.sink.kind), &options)
@@ -53,6 +56,9 @@ func (l *listWatch) ListWithContext(ctx context.Context, options metav1.ListOpti
 // WatchWithContext watches the kind.
 func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	var stream watch.Interface
+	if options.SendInitialEvents != nil {
+		l.renew(&options)
+	}
 	err := l.try(ctx, &options, func() (err error) {
 		stream, err = l.clients.watch(ctx, l.sink.kind, l.sink.selection.namespace(l.sink.kind), &options)
 		return err
@@ -61,6 +67,14 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		l.sink.listing.begin()
 	}
 	return stream, err
+}
+
+// renew asks for the most recent data if what the watch brought is in doubt: anything
+// older may lack what the watch lacked.
+func (l *listWatch) renew(options *metav1.ListOptions) {
+	if l.sink.ledger.doubted() {
+		options.ResourceVersion = ""
+	}
 }
 
 // try asks until there is an answer, good or bad.

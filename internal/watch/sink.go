@@ -29,12 +29,15 @@ type sink struct {
 	listing listing
 	// complained remembers the problems logged of each object, to log them once.
 	complained map[objectKey]string
+	// ledger has the versions of all objects the sink was told of.
+	ledger ledger
 }
 
 // kept is an object after conversion; value nil means that nothing is kept of it.
 type kept struct {
-	key   objectKey
-	value any
+	key     objectKey
+	value   any
+	version uint64
 }
 
 // Transformer lets the reflector convert objects as they are decoded, so that the
@@ -57,13 +60,21 @@ func (s *sink) convert(object any) (kept, error) {
 	if err != nil {
 		return kept{}, fmt.Errorf("%s: %T: %w", s.kind.resource.Resource, object, err)
 	}
-	k := kept{key: objectKey{s.converter.names.text(accessor.GetNamespace()), accessor.GetName()}}
-	if s.kind.namespaced && !s.selection.allows(k.key.namespace) {
+	k := kept{
+		key:     objectKey{s.converter.names.text(accessor.GetNamespace()), accessor.GetName()},
+		version: parseVersion(accessor.GetResourceVersion()),
+	}
+	if !s.wants(k.key.namespace) {
 		return k, nil
 	}
 	k.value = s.kind.convert(&s.converter, object)
 	s.complain(k.key, s.converter.take())
 	return k, nil
+}
+
+// wants tells whether to look at objects of a namespace.
+func (s *sink) wants(namespace string) bool {
+	return !s.kind.namespaced || s.selection.allows(namespace)
 }
 
 // complain logs what was left out of an object, once for each set of problems.
@@ -99,6 +110,9 @@ func (s *sink) Update(object any) error {
 	}
 	now := time.Now()
 	s.store.Update(now, func(tx *state.Txn) { s.commit(tx, k) })
+	if s.wants(k.key.namespace) {
+		s.ledger.put(k.key, k.version)
+	}
 	s.status.contact(s.kind.resource.Resource, now)
 	return nil
 }
@@ -121,6 +135,7 @@ func (s *sink) Delete(object any) error {
 	delete(s.complained, key)
 	now := time.Now()
 	s.store.Update(now, func(tx *state.Txn) { s.kind.remove(tx, key) })
+	s.ledger.remove(key)
 	s.status.contact(s.kind.resource.Resource, now)
 	return nil
 }
@@ -129,6 +144,7 @@ func (s *sink) Delete(object any) error {
 func (s *sink) Replace(objects []any, _ string) error {
 	now := time.Now()
 	var broken error
+	versions := make(map[uint64]uint64, len(objects))
 	s.store.Update(now, func(tx *state.Txn) {
 		present := make(map[objectKey]struct{}, len(objects))
 		for i, object := range objects {
@@ -137,6 +153,9 @@ func (s *sink) Replace(objects []any, _ string) error {
 			if err != nil {
 				broken = errors.Join(broken, err)
 				continue
+			}
+			if s.wants(k.key.namespace) {
+				versions[fingerprint(k.key)] = k.version
 			}
 			if k.value != nil {
 				present[k.key] = struct{}{}
@@ -147,6 +166,7 @@ func (s *sink) Replace(objects []any, _ string) error {
 		s.listed(tx)
 	})
 	s.status.list(s.kind.resource.Resource, now)
+	s.status.repaired(s.kind.resource.Resource, s.ledger.replace(versions))
 	s.listing.end()
 	return broken
 }

@@ -42,6 +42,12 @@ type KindStatus struct {
 	Err error
 	// ErrSince is when Err appeared.
 	ErrSince time.Time
+	// Audited is when what the watch brought was last compared with the API server;
+	// zero if never.
+	Audited time.Time
+	// Repaired counts objects that such comparisons found the watch to have missed, and
+	// that have been read anew.
+	Repaired uint64
 }
 
 // Selection says which objects a source shall look at. The zero Selection is all
