@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
 )
 
@@ -66,8 +65,10 @@ func setDefaults(f *kubeproxy.KubeProxyConfiguration) {
 	point(&f.NFTables.MasqueradeBit, 14)
 	point(&f.Conntrack.MaxPerCore, 32*1024)
 	point(&f.Conntrack.Min, 128*1024)
-	point(&f.Conntrack.TCPEstablishedTimeout, metav1.Duration{Duration: 24 * time.Hour})
-	point(&f.Conntrack.TCPCloseWaitTimeout, metav1.Duration{Duration: time.Hour})
+	day, hour := f.ConfigSyncPeriod, f.ConfigSyncPeriod // for their type
+	day.Duration, hour.Duration = 24*time.Hour, time.Hour
+	point(&f.Conntrack.TCPEstablishedTimeout, day)
+	point(&f.Conntrack.TCPCloseWaitTimeout, hour)
 	if f.FeatureGates == nil {
 		f.FeatureGates = map[string]bool{}
 	}
@@ -76,11 +77,12 @@ func setDefaults(f *kubeproxy.KubeProxyConfiguration) {
 func setDefaultPeriods(f *kubeproxy.KubeProxyConfiguration) {
 	setDefault(&f.ConfigSyncPeriod.Duration, 15*time.Minute)
 	setDefault(&f.IPVS.SyncPeriod.Duration, 30*time.Second)
-	for _, mode := range []struct{ period, pause *metav1.Duration }{
-		{&f.IPTables.SyncPeriod, &f.IPTables.MinSyncPeriod}, {&f.NFTables.SyncPeriod, &f.NFTables.MinSyncPeriod},
+	for _, mode := range []struct{ period, pause *time.Duration }{
+		{&f.IPTables.SyncPeriod.Duration, &f.IPTables.MinSyncPeriod.Duration},
+		{&f.NFTables.SyncPeriod.Duration, &f.NFTables.MinSyncPeriod.Duration},
 	} {
-		setDefault(&mode.period.Duration, 30*time.Second)
-		setDefault(&mode.pause.Duration, time.Second)
+		setDefault(mode.period, 30*time.Second)
+		setDefault(mode.pause, time.Second)
 	}
 }
 
