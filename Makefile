@@ -8,11 +8,12 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mooring
 BINARIES := mooring-dns mooring-proxy mooringctl
 SOURCE   ?= manifests
+FUZZTIME ?= 30s
 STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system test-differential check bench bench-dns fmt lint tidy clean
+.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system test-differential check fuzz bench bench-dns fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,17 @@ check: lint ## format, vet, lint, import directions, unit tests with the race de
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 	$(GO) test -short -race -shuffle=on ./...
+
+# Every fuzz target of this module, as PACKAGE:NAME.
+FUZZ = $(shell $(GO) list -f '{{range .TestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' ./... | \
+	while read -r package file; do sed -nE "s|^func (Fuzz[A-Za-z0-9_]+).*|$$package:\1|p" "$$file"; done)
+
+fuzz: ## fuzz each target for FUZZTIME (default 30s); what fails is kept under testdata/fuzz
+	@targets="$(FUZZ)"; [ -n "$$targets" ] || { echo "no fuzz targets found" >&2; exit 1; }; \
+	for target in $$targets; do \
+		echo "$$target for $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$${target##*:}\$$" -fuzztime $(FUZZTIME) "$${target%:*}" || exit; \
+	done
 
 bench: ## run every benchmark; compare two runs with `go tool -modfile=internal/tools/go.mod benchstat`
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./plugin/... ./proxy/...
