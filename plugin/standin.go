@@ -42,6 +42,7 @@ func (s *standIn) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 // plugin itself is there. A chain is built from its end, once for each address that is
 // listened on; the stand-in is left out of it again as soon as it has been registered.
 func addToChain(config *dnsserver.Config, m *Mooring) {
+	packOutside(config)
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		if s, is := next.(*standIn); is {
 			next = s.next
