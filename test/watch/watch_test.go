@@ -79,6 +79,11 @@ func TestRealAPIServer(t *testing.T) {
 	setEndpoints(t, api, "10.244.1.1", "10.244.1.2")
 	until(t, "the second endpoint", func() bool { return len(endpoints(store, web)) == 2 })
 
+	second := time.Now()
+	until(t, "an audit of all kinds after that", func() bool {
+		return !slices.ContainsFunc(source.Status(), func(s watch.KindStatus) bool { return s.Audited.Before(second) })
+	})
+
 	plane.StopAPIServer()
 	until(t, "an error in the status", func() bool { return source.Status()[0].Err != nil })
 	t.Logf("status: %v", source.Status()[0].Err)
@@ -95,6 +100,11 @@ func TestRealAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the deletion", func() bool { return store.Load().Service(web) == nil })
+	for _, status := range source.Status() {
+		if status.Repaired != 0 {
+			t.Errorf("%s: audits found %d objects that the watch had not missed", status.Kind, status.Repaired)
+		}
+	}
 }
 
 // create makes what the test looks at.
@@ -153,7 +163,9 @@ func follow(t *testing.T, plane *controlplane.ControlPlane) (*state.Store, watch
 		Kubeconfig: plane.Kubeconfig(),
 		Selection:  watch.Selection{ServiceLabels: "!service.kubernetes.io/service-proxy-name", NoHeadless: true},
 		Want:       watch.Want{Namespaces: true, Node: "n1", ServiceCIDRs: true, Pods: true},
-		Logger:     slog.New(slog.NewTextHandler(testLog{t}, nil)),
+		// So often that audits meet every change of the test.
+		AuditInterval: 100 * time.Millisecond,
+		Logger:        slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
