@@ -194,6 +194,25 @@ func TestAuditLeavesTroubleToTheWatch(t *testing.T) {
 	}
 }
 
+// TestAuditWaitsForTheRepair audits again before the list that is to repair has been read.
+func TestAuditWaitsForTheRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newAuditRig(versions{"a": "3"}, answer{asOf: "9", objects: versions{"a": "7"}})
+		r.round(t.Context())
+		r.round(t.Context())
+		if r.relisted != 1 {
+			t.Errorf("relisted %d times", r.relisted)
+		}
+		if settled := r.services.ledger.replace(map[uint64]uint64{fingerprint(objectKey{"shop", "a"}): 6}); settled != 1 {
+			t.Errorf("the list settled %d doubts", settled)
+		}
+		r.round(t.Context())
+		if r.relisted != 2 {
+			t.Errorf("relisted %d times after a list that did not repair", r.relisted)
+		}
+	})
+}
+
 func TestAuditNamesTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		many := versions{}

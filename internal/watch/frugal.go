@@ -62,10 +62,17 @@ func (f *frugality) settle() {
 	}
 }
 
-// listing is whether one sink reads a list. It is used by one goroutine.
-type listing struct{ under bool }
+// listing is whether one sink reads a list. It is safe for concurrent use: a reflector
+// lists in a goroutine of its own, and does not wait for it when it is stopped.
+type listing struct {
+	// mu guards under.
+	mu    sync.Mutex
+	under bool
+}
 
 func (l *listing) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.under {
 		l.under = true
 		reading.begin()
@@ -73,6 +80,8 @@ func (l *listing) begin() {
 }
 
 func (l *listing) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.under {
 		l.under = false
 		reading.end()

@@ -82,10 +82,11 @@ func (l *ledger) replace(seen map[uint64]uint64) (settled int) {
 }
 
 // begin tells whether there is anything to compare with, and the newest version in it.
-func (l *ledger) begin() (newest uint64, listed bool) {
+// While a list is to settle doubts there is not.
+func (l *ledger) begin() (newest uint64, ready bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.newest, l.seen != nil
+	return l.newest, l.seen != nil && l.doubts == 0
 }
 
 // version gives what was last heard of an object; 0 if nothing was, or that it is gone.
