@@ -4,14 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 	"github.com/mooring-project/mooring/proxy/reconcile"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestEligible(t *testing.T) {
 	tests := []struct {
