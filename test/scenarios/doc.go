@@ -10,5 +10,5 @@
 //
 // Three of the files are kube-proxy's table of internal and external traffic and
 // masquerading (27 flows, 4 configurations). Random Services are compared with the oracle
-// besides; TEST_SEED repeats a run of them.
+// besides; MOORING_SEED repeats a run of them.
 package scenarios

@@ -24,17 +24,17 @@ type generator struct {
 	real bool
 }
 
-// newGenerator starts from TEST_SEED, or from a seed that it logs.
+// newGenerator starts from MOORING_SEED, or from a seed that it logs.
 func newGenerator(t *testing.T, real bool) generator {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("TEST_SEED"); text != "" {
+	if text := os.Getenv("MOORING_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("TEST_SEED: %v", err)
+			t.Fatalf("MOORING_SEED: %v", err)
 		}
 	}
-	t.Logf("repeat with TEST_SEED=%d", seed)
+	t.Logf("repeat with MOORING_SEED=%d", seed)
 	return generator{rand.New(rand.NewPCG(seed, 0)), real}
 }
 
@@ -164,7 +164,7 @@ func (q question) String() string {
 func TestRandomServicesArePlannedAsTheOracleSays(t *testing.T) {
 	g := newGenerator(t, false)
 	fates := map[oracle.Fate]int{}
-	for range 500 {
+	for range 200 {
 		c := configurations[g.IntN(len(configurations))]
 		entries := []*state.Service{g.service(0), g.service(1)}
 		want := c.plan(plan.NewMarks(), entries...)

@@ -176,7 +176,7 @@ func (b *testbed) must(err error) {
 	}
 }
 
-// listen has a pod answer each line and datagram by its name and the address it came from,
+// listen has a pod answer each line and datagram by its name and the address and port it came from,
 // until the test ends.
 func (b *testbed) listen(h host) {
 	b.t.Helper()
@@ -199,7 +199,7 @@ func answerDatagrams(conn net.PacketConn, name string) {
 		if err != nil {
 			return
 		}
-		_, _ = conn.WriteTo([]byte(signature(name, from)), from)
+		_, _ = conn.WriteTo([]byte(name+" "+from.String()), from)
 	}
 }
 
@@ -213,37 +213,31 @@ func answerConnections(ctx context.Context, listener net.Listener, name string) 
 			defer conn.Close()
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			if _, err := conn.Read(make([]byte, 16)); err == nil {
-				_, _ = conn.Write([]byte(signature(name, conn.RemoteAddr())))
+				_, _ = conn.Write([]byte(name + " " + conn.RemoteAddr().String()))
 			}
 		}()
 	}
 }
 
-// signature is who answers and whom it sees.
-func signature(name string, from net.Addr) string {
-	return name + " sees " + netip.MustParseAddrPort(from.String()).Addr().Unmap().String()
-}
-
-// ask asks once and gives the answer, or the error.
-func (b *testbed) ask(q question, limit time.Duration) (string, error) {
+// ask asks once and gives the answer and the asker's port, or the error.
+func (b *testbed) ask(q question, limit time.Duration) (answer string, port uint16, err error) {
 	var conn net.Conn
-	var err error
 	b.spaces[hostOf(q.From)].Do(func() {
 		conn, err = net.DialTimeout(q.network(), netip.AddrPortFrom(q.at, q.port).String(), limit)
 	})
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if _, err := conn.Write([]byte("who\n")); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	buffer := make([]byte, 128)
 	n, err := conn.Read(buffer)
-	return string(buffer[:n]), err
+	return string(buffer[:n]), netip.MustParseAddrPort(conn.LocalAddr().String()).Port(), err
 }
 
 // isUDP tells whether refusals of the sender's own host come as EPERM.
