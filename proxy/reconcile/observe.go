@@ -45,10 +45,13 @@ func (r *Reconciler) pending(now time.Time) {
 
 // observe tells about a round in which something happened.
 func (r *Reconciler) observe(round Round, done []plan.Op, err error) {
-	if r.options.Observe == nil || len(done) == 0 && err == nil && round.Before == round.After {
+	behind := len(r.dirty) > 0
+	quiet := len(done) == 0 && err == nil && round.Before == round.After && behind == r.behind
+	r.behind = behind
+	if r.options.Observe == nil || quiet {
 		return
 	}
-	round.Done, round.Err, round.Ended, round.Complete = done, err, time.Now(), len(r.dirty) == 0
+	round.Done, round.Err, round.Ended, round.Complete = done, err, time.Now(), !behind
 	r.options.Observe(round)
 }
 

@@ -64,6 +64,29 @@ func TestRoundsAreTold(t *testing.T) {
 	})
 }
 
+func TestOperationsOfDrainsAreTold(t *testing.T) {
+	service := web("web", "10.96.0.10")
+	observed(t, func(f *fixture, rounds *[]Round) {
+		f.commit(func(tx *state.Txn) {
+			tx.PutService(service)
+			tx.PutSlice(slice(service, "10.244.1.2", "10.244.1.3"))
+			tx.SetSynced()
+		})
+		f.commit(func(tx *state.Txn) { tx.PutSlice(slice(service, "10.244.1.2")) })
+		pass(time.Hour)
+		if last := (*rounds)[len(*rounds)-1]; !last.Complete {
+			t.Errorf("last round %+v is not complete", last)
+		}
+		told := 0
+		for _, round := range *rounds {
+			told += len(round.Done)
+		}
+		if done := len(f.dataplane.take()); told != done {
+			t.Errorf("%d operations were told of, %d were done", told, done)
+		}
+	})
+}
+
 func TestPodCIDRsFollowTheNode(t *testing.T) {
 	node := &model.Node{Name: "node-1", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}}
 	observed(t, func(f *fixture, _ *[]Round) {

@@ -81,6 +81,8 @@ type Reconciler struct {
 	kinds    map[plan.Kind]int
 	retry    time.Duration
 	recheck  chan struct{}
+	// behind is whether the last round that was told left something to do.
+	behind bool
 
 	status atomic.Pointer[Status]
 }
@@ -335,6 +337,7 @@ func (r *Reconciler) finishDrains(ctx context.Context) {
 	if r.ledger.Len() == 0 {
 		return
 	}
+	began := time.Now()
 	connections, err := r.options.Dataplane.Connections(ctx, r.ledger.Servers())
 	if err != nil {
 		r.options.Logger.Error("connections of leaving endpoints not counted", "err", err)
@@ -360,4 +363,5 @@ func (r *Reconciler) finishDrains(ctx context.Context) {
 		}
 	}
 	r.touch(again)
+	r.observe(Round{Before: r.planned, After: r.planned, Began: began}, done, err)
 }

@@ -6,6 +6,7 @@ package nodeport
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -86,7 +87,7 @@ func (s *Set) start(check Check) bool {
 	started.http = health.NewHTTP(s.handler(check, started), s.logger)
 	s.servers[check] = started
 	s.running.Go(func() {
-		if err := started.http.Serve(listener); err != http.ErrServerClosed {
+		if err := started.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.logger.Error("healthCheckNodePort is not answered any more", "service", check.Namespace+"/"+check.Name, "address", check.Address, "err", err)
 		}
 	})
