@@ -180,3 +180,24 @@ func TestConsoleKeepsItsEnd(t *testing.T) {
 		t.Errorf("cancelled: got %v", got)
 	}
 }
+
+func TestEmulatorFault(t *testing.T) {
+	int3 := errors.New("exit status 0; its console said:\n[    2.7] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI")
+	for _, c := range []struct {
+		name  string
+		accel accel
+		err   error
+		want  bool
+	}{
+		{"the command ended", tcg, nil, false},
+		{"a stray breakpoint under emulation", tcg, int3, true},
+		{"a stray breakpoint on a real processor", kvm, int3, false},
+		{"another panic", tcg, errors.New("Kernel panic - not syncing: sysrq triggered crash"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := emulatorFault(c.accel, c.err); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}

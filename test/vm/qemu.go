@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"strconv"
+	"strings"
 )
 
 // runInQEMU runs a completed spec in a machine.
@@ -17,7 +18,24 @@ func runInQEMU(ctx context.Context, spec Spec) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return boot(ctx, img, spec)
+	for attempt := 1; ; attempt++ {
+		status, err := boot(ctx, img, spec)
+		if attempt == emulatorTries || !emulatorFault(img.accel, err) {
+			return status, err
+		}
+		fmt.Fprintln(spec.Stderr, "vm: the emulator ran code that the kernel was patching; the command is run again in a new machine")
+	}
+}
+
+// emulatorTries is how often a machine is started that dies of the emulator.
+const emulatorTries = 3
+
+// emulatorFault tells whether a machine died of a fault of QEMU, not of what ran in it: the kernel
+// patches its own code by way of a breakpoint instruction (text_poke_bp, arch/x86/kernel/
+// alternative.c), and with a thread for each processor the emulator can run that instruction after
+// it is gone from the code.
+func emulatorFault(on accel, err error) bool {
+	return on != kvm && err != nil && strings.Contains(err.Error(), "Oops: int3:")
 }
 
 // boot starts the machine and reads its ports until it says how the command
