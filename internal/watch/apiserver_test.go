@@ -85,6 +85,7 @@ func (a *apiServer) start(addr string) {
 
 // stop makes connections to the server be refused.
 func (a *apiServer) stop() {
+	_ = a.http.Listener.Close() // or a client that is fast begins a stream that Close waits for
 	a.dropStreams()
 	a.http.CloseClientConnections()
 	a.http.Close()

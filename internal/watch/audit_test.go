@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	protobufserializer "k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 
@@ -307,6 +308,12 @@ func TestAuditRepairsLossyWatch(t *testing.T) {
 			api.lose(func() { api.put("services", apiService("shop", "new", "10.96.0.13")) })
 			check("change", "shop/new", "service shop/new ClusterIP ips=[10.96.0.13] ports=http:TCP/80:0\n"+webLine)
 
+			// What is listed anew is the most recent: a list that is no older than the last
+			// event may lack what the watch lacked.
+			if newest := api.asked("sendInitialEvents=true") - api.asked("sendInitialEvents=true", "resourceVersion="); !server.noStream && newest < 4 {
+				t.Errorf("%d lists of the most recent, want the first and three repairs", newest)
+			}
+
 			// The watch goes on, and what has been repaired stays so.
 			api.put("services", apiService("shop", "gone", "10.96.0.11"))
 			r.until(gone + "service shop/new ClusterIP ips=[10.96.0.13] ports=http:TCP/80:0\n" + webLine)
@@ -314,6 +321,52 @@ func TestAuditRepairsLossyWatch(t *testing.T) {
 				t.Errorf("log:\n%s", r.log)
 			}
 		})
+	}
+}
+
+func TestSinkKeepsTheLedger(t *testing.T) {
+	selection := &Selection{Namespaces: []string{"shop"}, NoHeadless: true}
+	s := &sink{
+		kind: serviceKind(selection), selection: selection, store: state.NewStore(), converter: converter{names: &interner{}},
+		status: newStatusBoard(slog.Default(), "services"), logger: slog.Default(), listed: func(*state.Txn) {},
+	}
+	object := func(namespace, name, ip, version string) *corev1.Service {
+		service := apiService(namespace, name, ip)
+		service.ResourceVersion = version
+		return service
+	}
+	check := func(situation string, want map[string]uint64) {
+		t.Helper()
+		got := map[string]uint64{}
+		for _, key := range []objectKey{{"shop", "a"}, {"shop", "b"}, {"shop", "headless"}, {"hidden", "a"}} {
+			if version := s.ledger.version(fingerprint(key)); version != 0 {
+				got[key.String()] = version
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", situation, diff)
+		}
+	}
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	streamed, err := s.Transformer()(object("shop", "a", "10.96.0.1", "3"))
+	do(err)
+	do(s.Replace([]any{streamed, object("shop", "b", "10.96.0.2", "4"), object("hidden", "a", "10.96.0.3", "5")}, "6"))
+	check("listed", map[string]uint64{"shop/a": 3, "shop/b": 4})
+	do(s.Update(object("shop", "a", "10.96.0.1", "7")))
+	do(s.Add(object("shop", "headless", "None", "8"))) // nothing is kept of it, but it was heard of
+	do(s.Add(object("hidden", "a", "10.96.0.3", "9")))
+	check("changed", map[string]uint64{"shop/a": 7, "shop/b": 4, "shop/headless": 8})
+	do(s.Delete(object("shop", "b", "10.96.0.2", "10")))
+	check("deleted", map[string]uint64{"shop/a": 7, "shop/headless": 8})
+	do(s.Replace([]any{object("shop", "b", "10.96.0.2", "11")}, "12"))
+	check("listed anew", map[string]uint64{"shop/b": 11})
+	if newest, _ := s.ledger.begin(); newest != 11 {
+		t.Errorf("newest %d", newest)
 	}
 }
 
