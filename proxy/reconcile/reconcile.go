@@ -78,9 +78,11 @@ type Reconciler struct {
 	ledger   *drain.Ledger
 	planned  *state.Snapshot
 	dirty    map[plan.Key]struct{}
-	kinds    map[plan.Kind]int
-	retry    time.Duration
-	recheck  chan struct{}
+	// complaints are the problems of Services that have been logged.
+	complaints map[model.ServiceKey][]plan.Problem
+	kinds      map[plan.Kind]int
+	retry      time.Duration
+	recheck    chan struct{}
 	// behind is whether the last round that was told left something to do.
 	behind bool
 
@@ -107,13 +109,14 @@ type Status struct {
 // New gives a Reconciler that does nothing until Run.
 func New(options Options) *Reconciler {
 	r := &Reconciler{
-		options:  options,
-		context:  options.Context,
-		assembly: plan.NewAssembly(),
-		ledger:   drain.NewLedger(options.DrainTimeout),
-		dirty:    make(map[plan.Key]struct{}),
-		kinds:    make(map[plan.Kind]int),
-		recheck:  make(chan struct{}, 1),
+		options:    options,
+		context:    options.Context,
+		assembly:   plan.NewAssembly(),
+		ledger:     drain.NewLedger(options.DrainTimeout),
+		dirty:      make(map[plan.Key]struct{}),
+		complaints: make(map[model.ServiceKey][]plan.Problem),
+		kinds:      make(map[plan.Kind]int),
+		recheck:    make(chan struct{}, 1),
 	}
 	r.context.Marks = plan.NewMarks()
 	r.status.Store(&Status{})
@@ -236,6 +239,7 @@ func (r *Reconciler) placeIn(snapshot *state.Snapshot) policy.Place {
 }
 
 func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
+	r.complain(key, entry)
 	if entry == nil {
 		r.context.Marks.Forget(key)
 	}

@@ -1,10 +1,12 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,9 +76,13 @@ func run(t *testing.T, adopted plan.Plan, play func(t *testing.T, f *fixture)) {
 // start runs a Reconciler on a data plane until the test ends; what it has applied is read back
 // from fake.
 func start(t *testing.T, dataplane Dataplane, fake *counted) *fixture {
+	return startLogging(t, dataplane, fake, slog.New(slog.DiscardHandler))
+}
+
+func startLogging(t *testing.T, dataplane Dataplane, fake *counted, logger *slog.Logger) *fixture {
 	f := &fixture{store: state.NewStore(), dataplane: fake}
 	f.reconciler = New(Options{
-		Store: f.store, Dataplane: dataplane, Logger: slog.New(slog.DiscardHandler),
+		Store: f.store, Dataplane: dataplane, Logger: logger,
 		Context: nodeContext, DrainTimeout: time.Minute,
 	})
 	done := make(chan error)
@@ -255,5 +261,33 @@ func TestARemovedDataPlaneIsBuiltAgain(t *testing.T) {
 		f.commit(func(tx *state.Txn) { tx.PutService(two) })
 		pass(retryFirst)
 		f.wantPlan(t, "built again", served+"reject tcp 10.96.0.11:80\n")
+	})
+}
+
+func TestABadAnnotationIsLoggedOnce(t *testing.T) {
+	service := web("web", "10.96.0.10")
+	service.Annotations = map[string]string{plan.SchedulerAnnotation: "best"}
+	fixed := *service
+	fixed.Annotations = nil
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		dataplane := &counted{}
+		f := startLogging(t, dataplane, dataplane, slog.New(slog.NewTextHandler(&log, nil)))
+		lines := func() int { return strings.Count(log.String(), "service=default/web") }
+		for _, step := range []struct {
+			name   string
+			change func(*state.Txn)
+			want   int
+		}{
+			{"the Service appears", func(tx *state.Txn) { tx.PutService(service); tx.SetSynced() }, 1},
+			{"its endpoints change", func(tx *state.Txn) { tx.PutSlice(slice(service, "10.244.1.2")) }, 1},
+			{"the annotation goes", func(tx *state.Txn) { tx.PutService(&fixed) }, 1},
+			{"it returns", func(tx *state.Txn) { tx.PutService(service) }, 2},
+		} {
+			f.commit(step.change)
+			if got := lines(); got != step.want {
+				t.Errorf("%s: %d lines, want %d:\n%s", step.name, got, step.want, log.String())
+			}
+		}
 	})
 }
