@@ -35,7 +35,7 @@ test-unit:
 # The packages that talk to the kernel, inside the kernel machine.
 test-kernel:
 	$(GO) test -count=1 ./test/vm/...
-	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy ./proxy/dataplane/...
+	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy ./proxy/dataplane/... ./test/scenarios
 
 # Stock CoreDNS and mooring-dns, asked the same about random clusters.
 test-differential:

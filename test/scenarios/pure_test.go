@@ -82,3 +82,23 @@ func throughFake(t *testing.T, want plan.Plan) plan.Plan {
 	}
 	return observed
 }
+
+func TestScenarioFilesThatAreWrong(t *testing.T) {
+	const objects = "-- objects --\nkind: Service\n"
+	tests := []struct{ name, content, want string }{
+		{"no flows", objects, "has no objects or no flows"},
+		{"no objects", "-- base --\npod -> NodePort: refused\n", "has no objects or no flows"},
+		{"unknown configuration", objects + "-- bass --\npod -> NodePort: refused\n", `section "bass": is neither objects nor a configuration`},
+		{
+			"unknown source", objects + "-- base --\nnobody -> NodePort: refused\n",
+			`base: "nobody -> NodePort: refused\n": must be like "pod -> NodePort: local, remote; source node"`,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := parseScenario(test.content); err == nil || err.Error() != test.want {
+				t.Errorf("error %v, want %s", err, test.want)
+			}
+		})
+	}
+}
