@@ -120,7 +120,7 @@ func (s *settings) checkChoices() error {
 	switch {
 	case s.source != "kubernetes" && !strings.HasPrefix(s.source, "manifests:"):
 		return fmt.Errorf("--source %q: use kubernetes or manifests:PATH", s.source)
-	case s.HostnameOverride == "":
+	case s.node == "":
 		return fmt.Errorf("the node's name is empty: give --hostname-override or hostnameOverride")
 	case !slices.Contains(schedulers, s.IPVS.Scheduler):
 		return fmt.Errorf("ipvs.scheduler %q: use one of %s", s.IPVS.Scheduler, strings.Join(schedulers, ", "))
@@ -145,7 +145,7 @@ func (s *settings) resolve() (Config, error) {
 	c := Config{
 		Source: s.source, Kubeconfig: f.ClientConnection.Kubeconfig, Master: s.master,
 		ContentType: f.ClientConnection.ContentType, AcceptContentTypes: f.ClientConnection.AcceptContentTypes,
-		QPS: f.ClientConnection.QPS, Burst: int(f.ClientConnection.Burst), Node: f.HostnameOverride,
+		QPS: f.ClientConnection.QPS, Burst: int(f.ClientConnection.Burst), Node: s.node,
 		HealthzAddress: f.HealthzBindAddress, MetricsAddress: f.MetricsBindAddress,
 		BindHardFail: f.BindAddressHardFail, Profiling: f.EnableProfiling,
 		MasqueradeAll: f.IPTables.MasqueradeAll, MasqueradeMark: 1 << *f.IPTables.MasqueradeBit,

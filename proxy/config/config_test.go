@@ -52,7 +52,7 @@ var values = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}),
 func usual(t *testing.T) Config {
 	t.Helper()
 	s := newSettings()
-	s.HostnameOverride = "any"
+	s.node = "any"
 	c, err := s.resolve()
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func TestEveryFieldCounts(t *testing.T) {
 		}
 		t.Run(path, func(t *testing.T) {
 			s := newSettings()
-			s.HostnameOverride = "any"
+			s.node = "any"
 			// What another field must say for this one to count.
 			switch path {
 			case ".DetectLocal.BridgeInterface":
@@ -219,6 +219,9 @@ func TestEveryFieldCounts(t *testing.T) {
 				s.DetectLocalMode = InterfaceNamePrefix
 			}
 			alter(t, path, field(s))
+			if path == ".HostnameOverride" {
+				s.node = s.HostnameOverride // as Command.finish does
+			}
 			changed, err := s.resolve()
 			changed.Node = strings.TrimPrefix(changed.Node, "any")
 			if err == nil && cmp.Equal(base, changed, values) && len(ignored(&s.KubeProxyConfiguration)) == 0 {
@@ -279,6 +282,16 @@ func TestWrittenConfigurationReadsTheSame(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(first.Config.Configz), string(second.Config.Configz)); diff != "" {
 		t.Errorf("configz (-first +second):\n%s", diff)
+	}
+}
+
+func TestWrittenConfigurationNamesNoHost(t *testing.T) {
+	command, err := Parse([]string{"--ipvs-scheduler=sh"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(command.File); command.Config.Node == "" || !strings.Contains(text, `hostnameOverride: ""`) || !strings.Contains(text, "scheduler: sh") {
+		t.Errorf("node %q, file:\n%s", command.Config.Node, text)
 	}
 }
 

@@ -63,17 +63,15 @@ func Parse(args []string) (Command, error) {
 }
 
 // finish fills in what only the running machine knows, and makes the Config.
-func (c *Command) finish(s *settings) error {
-	if s.HostnameOverride == "" {
-		name, err := os.Hostname()
-		if err != nil {
+func (c *Command) finish(s *settings) (err error) {
+	s.node = strings.ToLower(strings.TrimSpace(s.HostnameOverride))
+	if s.node == "" {
+		if s.node, err = os.Hostname(); err != nil {
 			return fmt.Errorf("node's name: %w", err)
 		}
-		s.HostnameOverride = name
+		s.node = strings.ToLower(s.node)
 	}
-	s.HostnameOverride = strings.ToLower(strings.TrimSpace(s.HostnameOverride))
 	s.Mode = "ipvs"
-	var err error
 	if c.Config, err = s.resolve(); err != nil {
 		return err
 	}

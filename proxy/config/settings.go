@@ -16,6 +16,8 @@ import (
 type settings struct {
 	kubeproxy.KubeProxyConfiguration
 
+	// node is the node's name, which the host's is if the file and the flags have none.
+	node         string
 	source       string
 	master       string
 	drainTimeout time.Duration
