@@ -5,8 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // releaseProgram unmaps the pages of the program itself, half of which only its
@@ -50,7 +49,7 @@ func programMappings(maps, file string) (found []mapping) {
 }
 
 func (m mapping) release() error {
-	_, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED)
+	_, _, errno := syscall.Syscall(syscall.SYS_MADVISE, m.start, m.end-m.start, syscall.MADV_DONTNEED)
 	if errno != 0 {
 		return fmt.Errorf("madvise %x-%x: %w", m.start, m.end, errno)
 	}
