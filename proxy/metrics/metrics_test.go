@@ -250,7 +250,8 @@ func TestDocumentation(t *testing.T) {
 }
 
 func TestEveryNameOfKubeProxyIsThere(t *testing.T) {
-	// Those that its IPVS mode registers (pkg/proxy/metrics, RegisterMetrics).
+	// Those that all its modes register (pkg/proxy/metrics, RegisterMetrics). Of its IPVS
+	// mode's own, iptables and a conntrack reconciler are nothing that we have.
 	wanted := strings.Fields(`sync_proxy_rules_duration_seconds sync_proxy_rules_last_queued_timestamp_seconds
 		sync_proxy_rules_last_timestamp_seconds sync_proxy_rules_endpoint_changes_pending
 		sync_proxy_rules_endpoint_changes_total sync_proxy_rules_service_changes_pending
