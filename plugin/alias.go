@@ -51,7 +51,7 @@ func (c *config) follow(snap view, q question, n *name, alias *dns.CNAME, aliase
 func (c *config) stockAliasAnswer(snap view, q question, n *name, p *place, aliases int) answer {
 	target := dns.Fqdn(p.service.Service.ExternalName)
 	if _, err := netip.ParseAddr(p.service.Service.ExternalName); err == nil {
-		return c.negative(snap, nameError, p)
+		return c.negative(snap, p)
 	}
 	alias := &dns.CNAME{Hdr: c.header(q.Name, dns.TypeCNAME), Target: target}
 	nothing := answer{outcome: noData, place: *p}

@@ -58,7 +58,7 @@ func (c *config) answerAfter(snap view, q question, n *name, aliases int) answer
 	}
 	switch {
 	case p.kind == nowhere:
-		return c.negative(snap, nameError, &p)
+		return c.negative(snap, &p)
 	case p.kind == reverseName:
 		return c.pointerAnswer(snap, q.Question, &p)
 	case p.kind == serviceName && p.service.Service.Type == model.ExternalName:
@@ -71,15 +71,16 @@ func (c *config) answerAfter(snap view, q question, n *name, aliases int) answer
 	if c.exists(&p) {
 		return answer{outcome: noData, place: p}
 	}
-	return c.negative(snap, nameError, &p)
+	return c.negative(snap, &p)
 }
 
-// negative turns a verdict into doubt as long as the snapshot is incomplete.
-func (c *config) negative(snap view, verdict outcome, p *place) answer {
+// negative says that a name does not exist, or that nobody can tell as long as the snapshot is
+// incomplete.
+func (c *config) negative(snap view, p *place) answer {
 	if !snap.synced() {
-		verdict = unsure
+		return answer{outcome: unsure, place: *p}
 	}
-	return answer{outcome: verdict, place: *p}
+	return answer{outcome: nameError, place: *p}
 }
 
 // records gives the records of a type at a place.

@@ -40,6 +40,7 @@ var benchmarks = []struct {
 const benchStanza = "mooring cluster.local in-addr.arpa ip6.arpa {\npods insecure\nfallthrough in-addr.arpa ip6.arpa\nttl 30\n}"
 
 func benchPlugin(t testing.TB) *Mooring {
+	t.Helper()
 	m := newTestPlugin(t, benchStanza)
 	var endpoints []model.Endpoint
 	for i := range 100 {

@@ -21,10 +21,12 @@ func (e explanation) option() dns.EDNS0 {
 }
 
 // explain says why an answer is negative.
-func (m *Mooring) explain(snap view, n *name, a *answer) explanation {
+func (m *Mooring) explain(n *name, a *answer) explanation {
 	if a.outcome == unsure {
-		return explanation{dns.ExtendedErrorCodeNotReady,
-			fmt.Sprintf("not synced for %s", time.Since(m.since).Round(time.Second))}
+		return explanation{
+			dns.ExtendedErrorCodeNotReady,
+			fmt.Sprintf("not synced for %s", time.Since(m.since).Round(time.Second)),
+		}
 	}
 	if a.outcome == noData {
 		return explanation{dns.ExtendedErrorCodeOther, "the name exists, but has no record of this type"}
@@ -34,7 +36,8 @@ func (m *Mooring) explain(snap view, n *name, a *answer) explanation {
 
 // explainMissing says why a name does not exist.
 func (c *config) explainMissing(n *name, p *place) explanation {
-	code, text := uint16(dns.ExtendedErrorCodeOther), ""
+	var text string
+	code := uint16(dns.ExtendedErrorCodeOther)
 	switch p.why {
 	case notExposed:
 		code, text = dns.ExtendedErrorCodeBlocked, fmt.Sprintf("namespace %s is not exposed", n.labels[1])

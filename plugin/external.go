@@ -2,6 +2,7 @@ package mooring
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/coredns/coredns/plugin/etcd/msg"
@@ -105,7 +106,7 @@ func (m *Mooring) externalService(key string, addr netip.Addr, port uint16) msg.
 }
 
 func externalAddrs(service *model.Service) []netip.Addr {
-	return append(service.ExternalIPs[:len(service.ExternalIPs):len(service.ExternalIPs)], service.LoadBalancerIPs...)
+	return slices.Concat(service.ExternalIPs, service.LoadBalancerIPs)
 }
 
 func (m *Mooring) externalReverse(snap view, addr netip.Addr) (list []msg.Service, rcode int) {

@@ -25,6 +25,7 @@ type freshness struct {
 func (m *Mooring) showFreshness(kinds []watch.KindStatus, now time.Time) {
 	oldest := time.Duration(0)
 	for _, kind := range kinds {
+		auditRepairs.WithLabelValues(m.naming.primary, kind.Kind).Set(float64(kind.Repaired))
 		if kind.Contact.IsZero() {
 			continue // not synced yet: there is nothing to be stale
 		}

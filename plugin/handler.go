@@ -53,7 +53,7 @@ func (m *Mooring) Name() string { return pluginName }
 // if so configured, the data is fresh.
 func (m *Mooring) Ready() bool {
 	imports := m.Imports == nil || m.Imports.Load().Synced
-	return m.Store.Load().Synced && imports && !(m.freshness.unready && m.stale.Load() != nil)
+	return m.Store.Load().Synced && imports && (!m.freshness.unready || m.stale.Load() == nil)
 }
 
 // ServeDNS implements plugin.Handler.
@@ -119,9 +119,9 @@ func (m *Mooring) reply(snap view, n *name, a *answer, r *dns.Msg) *dns.Msg {
 	reply.Ns = []dns.RR{m.soa(snap, in, m.negativeTTL)}
 	switch opt := reply.IsEdns0(); {
 	case opt != nil:
-		opt.Option = append(opt.Option, m.explain(snap, n, a).option())
+		opt.Option = append(opt.Option, m.explain(n, a).option())
 	case r.IsEdns0() != nil:
-		reply.Extra = append(reply.Extra, explained(m.explain(snap, n, a)))
+		reply.Extra = append(reply.Extra, explained(m.explain(n, a)))
 	}
 	return reply
 }

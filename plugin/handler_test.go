@@ -25,8 +25,10 @@ func TestAddressRecords(t *testing.T) {
 		"dual stack v4":                 {"dual.default.svc.cluster.local. A", "NOERROR\ndual.default.svc.cluster.local. 5 IN A 10.96.0.2"},
 		"dual stack v6":                 {"dual.default.svc.cluster.local. AAAA", "NOERROR\ndual.default.svc.cluster.local. 5 IN AAAA fd00:10:96::2"},
 		"ClusterIP without endpoints":   {"idle.default.svc.cluster.local. A", "NOERROR\nidle.default.svc.cluster.local. 5 IN A 10.96.0.3"},
-		"headless gives ready endpoints": {"db.prod.svc.cluster.local. A",
-			"NOERROR\ndb.prod.svc.cluster.local. 5 IN A 10.244.1.7\ndb.prod.svc.cluster.local. 5 IN A 10.244.2.7"},
+		"headless gives ready endpoints": {
+			"db.prod.svc.cluster.local. A",
+			"NOERROR\ndb.prod.svc.cluster.local. 5 IN A 10.244.1.7\ndb.prod.svc.cluster.local. 5 IN A 10.244.2.7",
+		},
 		"headless, other family":            {"db.prod.svc.cluster.local. AAAA", "NOERROR" + soaLine(zoneName)},
 		"headless without ready endpoints":  {"down.prod.svc.cluster.local. A", "NXDOMAIN" + soaLine(zoneName)},
 		"endpoint by hostname":              {"db-0.db.prod.svc.cluster.local. A", "NOERROR\ndb-0.db.prod.svc.cluster.local. 5 IN A 10.244.1.7"},

@@ -44,6 +44,13 @@ var (
 		Name:      "source_contact_age_seconds",
 		Help:      "Time since the source of a kind of object was last heard of.",
 	}, []string{"zone", "kind"})
+
+	auditRepairs = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "source_audit_repairs",
+		Help:      "Objects of a kind whose changes the watch had missed and the audit has found, since the start.",
+	}, []string{"zone", "kind"})
 )
 
 // watchSnapshots keeps the metrics, and what is known of the age of the data, up to date

@@ -174,10 +174,10 @@ func (c *config) pointerAnswer(snap view, q dns.Question, p *place) answer {
 	targets := c.pointerTargets(snap, p.addr)
 	switch {
 	case len(targets) == 0:
-		return c.negative(snap, nameError, p)
+		return c.negative(snap, p)
 	case q.Qtype != dns.TypePTR:
 		if c.stock {
-			return c.negative(snap, nameError, p)
+			return c.negative(snap, p)
 		}
 		return answer{outcome: noData, place: *p}
 	}

@@ -117,8 +117,14 @@ func (p *packer) header(m *dns.Msg) {
 		set   bool
 		shift int
 	}{
-		{m.Response, 15}, {m.Authoritative, 10}, {m.Truncated, 9}, {m.RecursionDesired, 8},
-		{m.RecursionAvailable, 7}, {m.Zero, 6}, {m.AuthenticatedData, 5}, {m.CheckingDisabled, 4},
+		{m.Response, 15},
+		{m.Authoritative, 10},
+		{m.Truncated, 9},
+		{m.RecursionDesired, 8},
+		{m.RecursionAvailable, 7},
+		{m.Zero, 6},
+		{m.AuthenticatedData, 5},
+		{m.CheckingDisabled, 4},
 	}
 	for _, flag := range flags {
 		if flag.set {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto"
 	"net"
 	"net/http"
 	"os"
@@ -236,7 +235,7 @@ func TestDNSSECSignsOurAnswers(t *testing.T) {
 	}
 	base := filepath.Join(t.TempDir(), "Kcluster.local")
 	write(t, base+".key", key.String()+"\n")
-	write(t, base+".private", key.PrivateKeyString(private.(crypto.PrivateKey)))
+	write(t, base+".private", key.PrivateKeyString(private))
 	s := start(t, filled(t, "cluster.local:0 { dnssec {\nkey file "+base+"\n}\n$MOORING } }"))
 	q := new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA)
 	q.SetEdns0(4096, true)

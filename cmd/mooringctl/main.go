@@ -114,7 +114,10 @@ func read(ctx context.Context, o options) (*state.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	store, done := state.NewStore(), make(chan error, 1)
 	go func() { done <- source.Run(ctx, store) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		<-done //nolint:errcheck // a Source ends without an error when its context does
+	}()
 	for {
 		snapshot := store.Load()
 		if snapshot.Synced {

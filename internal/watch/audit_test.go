@@ -98,26 +98,40 @@ func TestAuditRound(t *testing.T) {
 		{name: "change missed", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "7"})}, lists: 2, found: "objects=1 first=[shop/a]"},
 		{name: "deletion missed", seen: versions{"a": "3", "b": "4"}, answers: []answer{at("9", versions{"a": "3"})}, lists: 2, found: "objects=1 first=[shop/b]"},
 		{name: "deleted and created again, missed", seen: versions{"a": "3"}, answers: []answer{at("9", versions{}), at("12", versions{"a": "11"})}, lists: 2, found: "objects=1 first=[shop/a]"},
-		{name: "one missed, one in flight", seen: versions{"a": "3", "b": "4"}, answers: []answer{at("9", versions{"a": "7", "b": "8"})},
-			during: func(r *auditRig) { r.saw("b", "8") }, lists: 2, found: "objects=1 first=[shop/a]"},
+		{
+			name: "one missed, one in flight", seen: versions{"a": "3", "b": "4"}, answers: []answer{at("9", versions{"a": "7", "b": "8"})},
+			during: func(r *auditRig) { r.saw("b", "8") }, lists: 2, found: "objects=1 first=[shop/a]",
+		},
 		{name: "server restored from a backup", seen: versions{"a": "30"}, answers: []answer{at("9", versions{"a": "3"})}, lists: 2, found: "objects=1 first=[shop/a]"},
 		{name: "versions that are no numbers", seen: versions{"a": "x"}, answers: []answer{at("q", versions{"a": "y"})}, lists: 2, found: "objects=1 first=[shop/a]"},
 
-		{name: "addition in flight", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "3", "b": "7"})},
-			during: func(r *auditRig) { r.saw("b", "7") }, lists: 2},
-		{name: "change in flight", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "7"})},
-			during: func(r *auditRig) { r.saw("a", "7") }, lists: 2},
-		{name: "deletion in flight", seen: versions{"a": "3"}, answers: []answer{at("9", versions{})},
-			during: func(r *auditRig) { r.services.ledger.remove(objectKey{"shop", "a"}) }, lists: 2},
+		{
+			name: "addition in flight", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "3", "b": "7"})},
+			during: func(r *auditRig) { r.saw("b", "7") }, lists: 2,
+		},
+		{
+			name: "change in flight", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "7"})},
+			during: func(r *auditRig) { r.saw("a", "7") }, lists: 2,
+		},
+		{
+			name: "deletion in flight", seen: versions{"a": "3"}, answers: []answer{at("9", versions{})},
+			during: func(r *auditRig) { r.services.ledger.remove(objectKey{"shop", "a"}) }, lists: 2,
+		},
 		{name: "addition and deletion in flight", seen: versions{}, answers: []answer{at("9", versions{"b": "7"}), at("12", versions{})}, lists: 2},
-		{name: "two changes in flight, one after the other", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "7"}), at("12", versions{"a": "11"})},
-			during: func(r *auditRig) { r.saw("a", "7") }, lists: 2},
-		{name: "first change at the second list", seen: versions{"a": "3", "b": "4"}, answers: []answer{at("9", versions{"a": "7", "b": "4"}), at("12", versions{"a": "7", "b": "11"})},
-			during: func(r *auditRig) { r.saw("a", "7") }, lists: 2},
-		{name: "listed anew meanwhile", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "7"})},
+		{
+			name: "two changes in flight, one after the other", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "7"}), at("12", versions{"a": "11"})},
+			during: func(r *auditRig) { r.saw("a", "7") }, lists: 2,
+		},
+		{
+			name: "first change at the second list", seen: versions{"a": "3", "b": "4"}, answers: []answer{at("9", versions{"a": "7", "b": "4"}), at("12", versions{"a": "7", "b": "11"})},
+			during: func(r *auditRig) { r.saw("a", "7") }, lists: 2,
+		},
+		{
+			name: "listed anew meanwhile", seen: versions{"a": "3"}, answers: []answer{at("9", versions{"a": "7"})},
 			during: func(r *auditRig) {
 				r.services.ledger.replace(map[uint64]uint64{fingerprint(objectKey{"shop", "a"}): 7})
-			}, lists: 2},
+			}, lists: 2,
+		},
 
 		{name: "list fails", seen: versions{"a": "3"}, answers: []answer{{err: cut}}, lists: 1},
 		{name: "list ends early", seen: versions{"a": "3", "b": "4"}, answers: []answer{{asOf: "9", objects: versions{"a": "7"}, err: cut}}, lists: 1},

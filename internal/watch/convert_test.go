@@ -250,8 +250,10 @@ func TestConvertNodeAndPod(t *testing.T) {
 			PodCIDR: "10.244.1.0/24", PodCIDRs: []string{"10.244.1.0/24", "fd00:10:244:1::/64", "x"},
 		},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeHostName, Address: "n1"}, {Type: corev1.NodeInternalIP, Address: "172.30.0.11"},
-			{Type: corev1.NodeExternalIP, Address: "fd00:172:30::11"}, {Type: corev1.NodeInternalIP, Address: "n1"},
+			{Type: corev1.NodeHostName, Address: "n1"},
+			{Type: corev1.NodeInternalIP, Address: "172.30.0.11"},
+			{Type: corev1.NodeExternalIP, Address: "fd00:172:30::11"},
+			{Type: corev1.NodeInternalIP, Address: "n1"},
 		}},
 	})
 	want := &model.Node{

@@ -39,7 +39,12 @@ func TestImports(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- source.Run(ctx, store) }()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	until(t, "the list", func() bool { return store.Load().Synced })
 
 	key := model.ServiceKey{Namespace: "shop", Name: "web"}

@@ -114,7 +114,7 @@ func (m *Manifests) Run(ctx context.Context, store *state.Store) error {
 					wake.Reset(m.settle)
 				}
 			}
-		case <-lost:
+		case <-lost: //nolint:errcheck // whatever it was, everything is read again
 			wake.Reset(m.settle)
 		case <-wake.C:
 			if notify != nil {

@@ -318,7 +318,7 @@ func TestAllows(t *testing.T) {
 				t.Fatal(err)
 			}
 			var allowed []string
-			for _, text := range strings.Fields("172.30.0.11 192.168.1.4 fd00::11 127.0.0.1 ::1") {
+			for text := range strings.FieldsSeq("172.30.0.11 192.168.1.4 fd00::11 127.0.0.1 ::1") {
 				if n.Allows(netip.MustParseAddr(text), test.primary) {
 					allowed = append(allowed, text)
 				}

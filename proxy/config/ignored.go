@@ -68,6 +68,6 @@ func withoutEffect(f, d *kubeproxy.KubeProxyConfiguration) []idleField {
 
 // text gives a value as JSON, in which quantities that are equal are the same.
 func text(value any) string {
-	text, _ := json.Marshal(value) //nolint:errcheck,errchkjson // a type of plain fields
+	text, _ := json.Marshal(value)
 	return string(text)
 }

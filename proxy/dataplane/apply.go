@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -55,9 +56,7 @@ func (k *Kernel) observe(ctx context.Context) (plan.Plan, error) {
 			return nil, err
 		}
 		result[key] = value
-		for destination, value := range destinations {
-			result[destination] = value
-		}
+		maps.Copy(result, destinations)
 	}
 	return result, nil
 }

@@ -127,7 +127,7 @@ func (l *lab) check(t *testing.T, w way, flows []flow) {
 		"LB": netip.AddrPortFrom(balancerAddr(w.ipv6), 80), "externalIP": netip.AddrPortFrom(externalAddr(w.ipv6), 80),
 	}
 	for _, f := range flows {
-		for _, to := range strings.Fields(f.to) {
+		for to := range strings.FieldsSeq(f.to) {
 			front := fronts[to]
 			got := strings.Join(w.answers(t, f.from, front.Addr(), front.Port(), 2), ", ")
 			if got != f.want {
@@ -154,22 +154,34 @@ func TestWhoSeesWhat(t *testing.T) {
 		t.Run("plain", func(t *testing.T) {
 			l.run(l.context(), l.entry(w, w.everywhere(), endpoints...))
 			l.check(t, w, []flow{
-				{l.pod1, "ClusterIP", both(pod)}, {l.node, "ClusterIP", both(node)}, {l.client, "ClusterIP", both(node)},
-				{l.pod1, outside, both(node)}, {l.node, outside, both(node)}, {l.client, outside, both(node)},
+				{l.pod1, "ClusterIP", both(pod)},
+				{l.node, "ClusterIP", both(node)},
+				{l.client, "ClusterIP", both(node)},
+				{l.pod1, outside, both(node)},
+				{l.node, outside, both(node)},
+				{l.client, outside, both(node)},
 			})
 		})
 		t.Run("externalTrafficPolicy Local", func(t *testing.T) {
 			l.run(l.context(), l.entry(w, w.everywhere(externalLocal), endpoints...))
 			l.check(t, w, []flow{
-				{l.pod1, "ClusterIP", both(pod)}, {l.node, "ClusterIP", both(node)}, {l.client, "ClusterIP", both(node)},
-				{l.pod1, outside, both(pod)}, {l.node, outside, both(node)}, {l.client, outside, "pod2" + client},
+				{l.pod1, "ClusterIP", both(pod)},
+				{l.node, "ClusterIP", both(node)},
+				{l.client, "ClusterIP", both(node)},
+				{l.pod1, outside, both(pod)},
+				{l.node, outside, both(node)},
+				{l.client, outside, "pod2" + client},
 			})
 		})
 		t.Run("internalTrafficPolicy Local", func(t *testing.T) {
 			l.run(l.context(), l.entry(w, w.everywhere(internalLocal), endpoints...))
 			l.check(t, w, []flow{
-				{l.pod1, "ClusterIP", "pod2" + pod}, {l.node, "ClusterIP", "pod2" + node}, {l.client, "ClusterIP", "pod2" + node},
-				{l.pod1, outside, both(node)}, {l.node, outside, both(node)}, {l.client, outside, both(node)},
+				{l.pod1, "ClusterIP", "pod2" + pod},
+				{l.node, "ClusterIP", "pod2" + node},
+				{l.client, "ClusterIP", "pod2" + node},
+				{l.pod1, outside, both(node)},
+				{l.node, outside, both(node)},
+				{l.client, outside, both(node)},
 			})
 		})
 		t.Run("externalTrafficPolicy Local, nothing known of pods", func(t *testing.T) {
@@ -209,7 +221,8 @@ func TestPodsToldByTheirInterface(t *testing.T) {
 			l.check(t, w, []flow{
 				{l.pod1, "ClusterIP " + outside, "pod2 " + pod + ", remote " + pod},
 				{l.node, "ClusterIP " + outside, "pod2 " + node + ", remote " + node},
-				{l.client, "ClusterIP", "pod2 " + node + ", remote " + node}, {l.client, outside, "pod2 " + client},
+				{l.client, "ClusterIP", "pod2 " + node + ", remote " + node},
+				{l.client, outside, "pod2 " + client},
 			})
 			l.run(c, l.entry(w, w.everywhere(externalLocal), l.remote))
 			l.check(t, w, []flow{{l.pod1, "LB", "remote " + pod}})
@@ -240,7 +253,8 @@ func TestLocalWithoutLocalEndpoints(t *testing.T) {
 			node, pod := " "+l.node.addr(w.ipv6).String(), " "+l.pod1.addr(w.ipv6).String()
 			l.run(l.context(), l.entry(w, w.everywhere(externalLocal), l.remote))
 			l.check(t, w, []flow{
-				{l.pod1, outside, "remote" + pod}, {l.node, outside, "remote" + node},
+				{l.pod1, outside, "remote" + pod},
+				{l.node, outside, "remote" + node},
 				{l.client, "ClusterIP", "remote" + node},
 			})
 			w.silent(t, l.client, l.node.addr(w.ipv6), 30080)

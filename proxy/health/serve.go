@@ -52,7 +52,7 @@ func (l Listener) serve(ctx context.Context, handler http.Handler) error {
 		return fmt.Errorf("server on %s: %w", l.Address, err)
 	}
 	server := NewHTTP(handler, l.Logger)
-	stop := context.AfterFunc(ctx, func() { server.Close() }) //nolint:errcheck // probes are short; Serve returns either way
+	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("server on %s: %w", l.Address, err)

@@ -36,12 +36,12 @@ type Metrics struct {
 	catalog catalog
 	started time.Time
 
-	syncDuration, syncFull, syncPartial, programming    *prometheus.HistogramVec
-	lastSync, lastQueued, noLocalEndpoints              *prometheus.GaugeVec
-	endpointsPending, servicesPending                   *prometheus.GaugeVec
-	endpointsTotal, servicesTotal, healthz, livez       *prometheus.CounterVec
-	objects, draining, contactAge, failing, objectsRead *prometheus.GaugeVec
-	operations, applyErrors                             *prometheus.CounterVec
+	syncDuration, syncFull, syncPartial, programming             *prometheus.HistogramVec
+	lastSync, lastQueued, noLocalEndpoints                       *prometheus.GaugeVec
+	endpointsPending, servicesPending                            *prometheus.GaugeVec
+	endpointsTotal, servicesTotal, healthz, livez                *prometheus.CounterVec
+	objects, draining, contactAge, failing, objectsRead, repairs *prometheus.GaugeVec
+	operations, applyErrors                                      *prometheus.CounterVec
 
 	// mu guards what follows.
 	mu sync.Mutex
@@ -103,6 +103,7 @@ func (m *Metrics) defineOwn() {
 	m.contactAge = c.gauge("mooring_source_contact_age_seconds", "Time since the source of a kind of object was last heard of; an API server that is well is heard of every minute or two.", "kind")
 	m.failing = c.gauge("mooring_source_failing", "1 if a kind of object cannot be read at present, 0 if it can.", "kind")
 	m.objectsRead = c.gauge("mooring_source_listed", "1 once everything of a kind has been read, 0 before.", "kind")
+	m.repairs = c.gauge("mooring_source_audit_repairs", "Objects of a kind whose changes the watch had missed and the audit has found, since the start.", "kind")
 	m.applyErrors.WithLabelValues()
 }
 
@@ -201,6 +202,7 @@ func (m *Metrics) refreshKind(kind watch.KindStatus, now time.Time) {
 	if !kind.Contact.IsZero() {
 		m.contactAge.WithLabelValues(kind.Kind).Set(now.Sub(kind.Contact).Seconds())
 	}
+	m.repairs.WithLabelValues(kind.Kind).Set(float64(kind.Repaired))
 	m.failing.WithLabelValues(kind.Kind).Set(one(kind.Err != nil))
 	m.objectsRead.WithLabelValues(kind.Kind).Set(one(!kind.Listed.IsZero()))
 }

@@ -252,12 +252,12 @@ func TestDocumentation(t *testing.T) {
 func TestEveryNameOfKubeProxyIsThere(t *testing.T) {
 	// Those that all its modes register (pkg/proxy/metrics, RegisterMetrics). Of its IPVS
 	// mode's own, iptables and a conntrack reconciler are nothing that we have.
-	wanted := strings.Fields(`sync_proxy_rules_duration_seconds sync_proxy_rules_last_queued_timestamp_seconds
+	wanted := strings.FieldsSeq(`sync_proxy_rules_duration_seconds sync_proxy_rules_last_queued_timestamp_seconds
 		sync_proxy_rules_last_timestamp_seconds sync_proxy_rules_endpoint_changes_pending
 		sync_proxy_rules_endpoint_changes_total sync_proxy_rules_service_changes_pending
 		sync_proxy_rules_service_changes_total proxy_healthz_total proxy_livez_total
 		network_programming_duration_seconds sync_proxy_rules_no_local_endpoints_total`)
-	for _, name := range wanted {
+	for name := range wanted {
 		if !slices.ContainsFunc(newFixture().catalog.entries, func(e entry) bool { return e.name == "kubeproxy_"+name }) {
 			t.Errorf("kubeproxy_%s is missing", name)
 		}

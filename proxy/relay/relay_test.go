@@ -61,7 +61,7 @@ func answerUDP(t *testing.T, name string) netip.AddrPort {
 			conn.WriteToUDPAddrPort([]byte(name+" "+string(buffer[:n])), client) //nolint:errcheck // the client's check fails then
 		}
 	}()
-	t.Cleanup(func() { conn.Close(); <-done }) //nolint:errcheck // end of test
+	t.Cleanup(func() { conn.Close(); <-done })
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
@@ -73,7 +73,7 @@ func freePort(t *testing.T, protocol model.Protocol) uint16 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close() //nolint:errcheck // only its number is wanted
+		defer conn.Close()
 		return conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -34,7 +34,7 @@ func (s *Set) serveTCP(listener *net.TCPListener, r *relay) {
 
 // carryTCP joins a client to the target until both directions have ended.
 func (s *Set) carryTCP(client *net.TCPConn, target string) {
-	defer client.Close() //nolint:errcheck // both directions have ended
+	defer client.Close()
 	dialer := net.Dialer{Timeout: dialTimeout}
 	conn, err := dialer.DialContext(s.ctx, "tcp", target)
 	if err != nil {
@@ -43,10 +43,10 @@ func (s *Set) carryTCP(client *net.TCPConn, target string) {
 		return
 	}
 	server := conn.(*net.TCPConn)
-	defer server.Close() //nolint:errcheck // both directions have ended
+	defer server.Close()
 	stop := context.AfterFunc(s.ctx, func() {
-		client.Close() //nolint:errcheck // ends both copies
-		server.Close() //nolint:errcheck // ends both copies
+		client.Close()
+		server.Close()
 	})
 	defer stop()
 	var directions sync.WaitGroup
@@ -60,7 +60,7 @@ func (s *Set) carryTCP(client *net.TCPConn, target string) {
 func copyHalf(to, from *net.TCPConn) {
 	if _, err := io.Copy(to, from); err != nil {
 		to.SetLinger(0) //nolint:errcheck // an abort on one side is an abort on the other
-		to.Close()      //nolint:errcheck // as above
+		to.Close()
 		return
 	}
 	to.CloseWrite() //nolint:errcheck // the peer may have gone already

@@ -84,7 +84,7 @@ func (f *flows) to(client, target netip.AddrPort) (conn *net.UDPConn, isNew bool
 func (f *flows) remove(client netip.AddrPort, conn *net.UDPConn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	conn.Close() //nolint:errcheck // a second close is harmless
+	conn.Close()
 	if f.byClient[client] == conn {
 		delete(f.byClient, client)
 	}
@@ -94,6 +94,6 @@ func (f *flows) closeAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, conn := range f.byClient {
-		conn.Close() //nolint:errcheck // ends its reader
+		conn.Close()
 	}
 }

@@ -289,6 +289,6 @@ func (l *Lab) program(name string) string { return filepath.Join(l.options.BinDi
 func (l *Lab) Stop() error {
 	l.stop()
 	err := l.running.Wait()
-	l.Network.Close()
+	l.Close()
 	return err
 }

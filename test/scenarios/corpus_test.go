@@ -140,7 +140,12 @@ func (s scenario) load(t *testing.T) []*state.Service {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- source.Run(ctx, store) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
 	snapshot := store.Load()
 	for !snapshot.Synced {
 		<-snapshot.Superseded()

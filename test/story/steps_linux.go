@@ -150,7 +150,7 @@ func nameAndAddress(ctx context.Context, t *teller) error {
 	t.run(ctx, stranger, "in another namespace the short name means nothing", doesNotExist, "nslookup", "web")
 	t.run(ctx, stranger, "the name with the namespace works there", oneOf(pods), "wget", "-qO-", "http://web.default")
 	// The kernel sums its counters up every two seconds.
-	t.await(ctx, t.node(1), "these queries came through the proxy's virtual server", counted, "ipvsadm", "-Ln", "--stats", "-u", lab.DNSAddress.String()+":53")
+	t.await(ctx, t.node(), "these queries came through the proxy's virtual server", counted, "ipvsadm", "-Ln", "--stats", "-u", lab.DNSAddress.String()+":53")
 	return nil
 }
 
@@ -173,9 +173,9 @@ func nodePort(ctx context.Context, t *teller) error {
 		t.await(ctx, at, says, oneOf(pods), "curl", "-s", "--max-time", "5", "http://"+host+":30080")
 	}
 	first, second := t.lab.Nodes[0].V4.String(), t.lab.Nodes[1].V4.String()
-	curl(t.node(1), "on the node by localhost", "localhost")
-	curl(t.node(1), "on the node by its own address", first)
-	curl(t.node(1), "on the node by the other node's address", second)
+	curl(t.node(), "on the node by localhost", "localhost")
+	curl(t.node(), "on the node by its own address", first)
+	curl(t.node(), "on the node by the other node's address", second)
 	curl(t.outside(), "from outside by the first node", first)
 	curl(t.outside(), "from outside by the second node", second)
 	return nil
@@ -196,8 +196,8 @@ func nothingBehind(ctx context.Context, t *teller) error {
 	ip := service.Spec.ClusterIP
 	t.await(ctx, client, "the name is known", contains(ip), "nslookup", "lonely.default.svc.cluster.local")
 	t.await(ctx, client, "a pod is refused at once", refused, "wget", "-qO-", "http://lonely")
-	t.await(ctx, t.node(1), "so is the node", refused, "curl", "-sS", "--max-time", "5", "http://"+ip)
-	t.run(ctx, t.node(1), "and mooringctl says why", contains("connections are refused"), t.lab.Ctl("explain", "default/lonely")...)
+	t.await(ctx, t.node(), "so is the node", refused, "curl", "-sS", "--max-time", "5", "http://"+ip)
+	t.run(ctx, t.node(), "and mooringctl says why", contains("connections are refused"), t.lab.Ctl("explain", "default/lonely")...)
 	return nil
 }
 

@@ -77,8 +77,9 @@ func (t *teller) pod(namespace, name string) (place, error) {
 	return place{"pod " + namespace + "/" + name, s.Namespace}, nil
 }
 
-func (t *teller) node(number int) place {
-	n := t.lab.Nodes[number-1]
+// node is the node on which commands are run.
+func (t *teller) node() place {
+	n := t.lab.Nodes[0]
 	return place{n.Name, n.Namespace}
 }
 

@@ -99,7 +99,7 @@ func attachNetwork(pid int) (detach func(), err error) {
 	}
 	detach = func() {
 		close(stop)
-		<-ended
+		<-ended //nolint:errcheck // it was killed
 	}
 	if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
 		detach()

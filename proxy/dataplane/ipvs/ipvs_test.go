@@ -105,42 +105,50 @@ func TestDoMakesTheStateTheGoal(t *testing.T) {
 		"add of an existing one updates": {
 			plan.Op{Verb: plan.Add, Key: virtual},
 			[]error{syscall.EEXIST},
-			[]string{"new service", "update service"}, nil,
+			[]string{"new service", "update service"},
+			nil,
 		},
 		"update of an absent one adds": {
 			plan.Op{Verb: plan.Update, Key: virtual},
 			[]error{syscall.ESRCH},
-			[]string{"update service", "new service"}, nil,
+			[]string{"update service", "new service"},
+			nil,
 		},
 		"delete of an absent one": {
 			plan.Op{Verb: plan.Delete, Key: virtual},
 			[]error{syscall.ESRCH},
-			[]string{"delete service"}, nil,
+			[]string{"delete service"},
+			nil,
 		},
 		"scheduler without a module": {
 			plan.Op{Verb: plan.Add, Key: virtual},
 			[]error{syscall.ENOENT},
-			[]string{"new service"}, syscall.ENOENT,
+			[]string{"new service"},
+			syscall.ENOENT,
 		},
 		"real server that exists": {
 			plan.Op{Verb: plan.Add, Key: real},
 			[]error{syscall.EEXIST},
-			[]string{"new destination", "update destination"}, nil,
+			[]string{"new destination", "update destination"},
+			nil,
 		},
 		"real server that is gone": {
 			plan.Op{Verb: plan.Update, Key: real},
 			[]error{syscall.ENOENT},
-			[]string{"update destination", "new destination"}, nil,
+			[]string{"update destination", "new destination"},
+			nil,
 		},
 		"real server without virtual server": {
 			plan.Op{Verb: plan.Add, Key: real},
 			[]error{syscall.ESRCH},
-			[]string{"new destination"}, ErrNoVirtualServer,
+			[]string{"new destination"},
+			ErrNoVirtualServer,
 		},
 		"delete of a real server without virtual server": {
 			plan.Op{Verb: plan.Delete, Key: real},
 			[]error{syscall.ESRCH},
-			[]string{"delete destination"}, nil,
+			[]string{"delete destination"},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

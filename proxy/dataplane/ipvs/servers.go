@@ -77,10 +77,10 @@ func (t *Table) RealServers(ctx context.Context, virtual plan.Key) (plan.Plan, m
 // Do applies one operation on a virtual or a real server. Adding what exists updates
 // it, updating what does not exist adds it, deleting what does not exist is no error.
 func (t *Table) Do(ctx context.Context, op plan.Op) error {
-	switch {
-	case op.Key.Kind == plan.VirtualServer:
+	switch op.Key.Kind {
+	case plan.VirtualServer:
 		return t.doVirtualServer(ctx, op)
-	case op.Key.Kind == plan.RealServer:
+	case plan.RealServer:
 		return t.doRealServer(ctx, op)
 	}
 	return fmt.Errorf("ipvs has no objects of kind %s", op.Key.Kind)

@@ -193,7 +193,7 @@ func (s skeleton) chain(name string) *nftables.Chain {
 func (s skeleton) hook(name string, hook *nftables.ChainHook, priority int32, kind nftables.ChainType) *nftables.Chain {
 	return s.conn.AddChain(&nftables.Chain{
 		Name: name, Table: s.table, Hooknum: hook, Type: kind,
-		Priority: nftables.ChainPriorityRef(nftables.ChainPriority(priority)),
+		Priority: new(nftables.ChainPriority(priority)),
 	})
 }
 

@@ -201,7 +201,9 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, resource strin
 		for _, e := range news {
 			since = e.version
 			if e.resource == resource {
-				w.Write(e.frame)
+				if _, err := w.Write(e.frame); err != nil {
+					return // the watcher has gone
+				}
 			}
 		}
 		flusher.Flush()

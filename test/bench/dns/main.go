@@ -55,7 +55,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	if *short {
-		shorten(o, f)
+		shorten(f)
 	}
 	if o.stock == "" {
 		return nil, errors.New("-stock: name the binary of stock CoreDNS (make bench-dns builds one)")
@@ -64,7 +64,7 @@ func parse(args []string) (*options, error) {
 }
 
 // shorten replaces what the command line leaves open.
-func shorten(o *options, f *flag.FlagSet) {
+func shorten(f *flag.FlagSet) {
 	given := make(map[string]bool)
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	quick := map[string]string{"rounds": "2", "seconds": "1", "changes": "30", "settle": "6s"}
