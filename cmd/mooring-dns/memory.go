@@ -26,7 +26,6 @@ func releaseOnceStarted() {
 	caddy.RegisterEventHook("release-memory", func(event caddy.EventName, _ any) error {
 		if event == caddy.InstanceStartupEvent {
 			debug.FreeOSMemory()
-			releaseProgram()
 		}
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -24,20 +25,37 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // succeed. A hang lasts until Close.
 type scripted struct {
 	handle
+	closed chan struct{}
+
+	// mu guards what follows: a call that hangs outlives the one who waited for it.
+	mu     sync.Mutex
 	script []error
 	calls  []string
-	closed chan struct{}
 }
 
 var errHang = errors.New("hang")
 
-func (s *scripted) call(name string) error {
+// next notes a call and gives the error its script has for it.
+func (s *scripted) next(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.calls = append(s.calls, name)
 	if len(s.script) == 0 {
 		return nil
 	}
 	err := s.script[0]
 	s.script = s.script[1:]
+	return err
+}
+
+func (s *scripted) made() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
+}
+
+func (s *scripted) call(name string) error {
+	err := s.next(name)
 	if errors.Is(err, errHang) {
 		<-s.closed
 		return errors.New("socket got closed on receive")
@@ -80,7 +98,7 @@ func table(t *testing.T, scripts ...[]error) (*Table, func() []string) {
 	return table, func() []string {
 		var calls []string
 		for _, s := range opened {
-			calls = append(calls, s.calls...)
+			calls = append(calls, s.made()...)
 		}
 		return calls
 	}
