@@ -97,15 +97,6 @@ func (a *Assembly) Want(key Key) (Value, bool) {
 	return value, exists
 }
 
-// Owner gives the Service that decides about an object.
-func (a *Assembly) Owner(key Key) (model.ServiceKey, bool) {
-	owners := a.claims[key.group()]
-	if len(owners) == 0 {
-		return model.ServiceKey{}, false
-	}
-	return owners[0], true
-}
-
 // Plan gives the whole.
 func (a *Assembly) Plan() Plan {
 	whole := make(Plan)

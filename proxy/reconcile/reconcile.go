@@ -273,9 +273,8 @@ func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 	now := time.Now()
 	ops := r.operations(now)
 	if len(ops) > 0 {
-		done, err = r.options.Dataplane.Apply(ctx, ops)
+		done, err = r.do(ctx, ops)
 		for _, op := range done {
-			r.record(op)
 			delete(r.dirty, op.Key)
 		}
 		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops), "revision", r.planned.Revision)
@@ -285,6 +284,15 @@ func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 		err = errors.Join(err, r.adopt(ctx))
 	}
 	r.report(now, err)
+	return done, err
+}
+
+// do has the data plane do ordered operations and records those that were done.
+func (r *Reconciler) do(ctx context.Context, ops []plan.Op) (done []plan.Op, err error) {
+	done, err = r.options.Dataplane.Apply(ctx, ops)
+	for _, op := range done {
+		r.record(op)
+	}
 	return done, err
 }
 
@@ -354,12 +362,9 @@ func (r *Reconciler) finishDrains(ctx context.Context) {
 		r.options.Logger.Info("endpoint left", "endpoint", f.Key, "since", f.Since, "cut", f.Cut)
 	}
 	plan.Order(ops)
-	done, err := r.options.Dataplane.Apply(ctx, ops)
+	done, err := r.do(ctx, ops)
 	if err != nil {
 		r.options.Logger.Error("leaving endpoints not deleted", "err", err)
-	}
-	for _, op := range done {
-		r.record(op)
 	}
 	for _, op := range ops {
 		if _, left := r.applied[op.Key]; left {
