@@ -117,8 +117,10 @@ const commandLine = "console=ttyS0 quiet oops=panic panic=-1 " +
 
 func arguments(img image, spec Spec) []string {
 	kernelLine := commandLine
-	if khz := tscKilohertz(); img.accel != kvm && khz != 0 {
-		kernelLine += fmt.Sprintf(" tsc_early_khz=%d", khz)
+	if img.accel != kvm {
+		if khz := tscKilohertz(); khz != 0 {
+			kernelLine += fmt.Sprintf(" tsc_early_khz=%d", khz)
+		}
 	}
 	args := []string{
 		"-machine", "q35", "-bios", "qboot.rom",
