@@ -3,13 +3,9 @@ package mooring
 import (
 	"context"
 	"net"
-	"net/netip"
 	"testing"
 
 	"github.com/miekg/dns"
-
-	"github.com/mooring-project/mooring/internal/model"
-	"github.com/mooring-project/mooring/internal/state"
 )
 
 // benchmarks are questions with the number of allocations that the plugin may make for
@@ -42,16 +38,7 @@ const benchStanza = "mooring cluster.local in-addr.arpa ip6.arpa {\npods insecur
 func benchPlugin(t testing.TB) *Mooring {
 	t.Helper()
 	m := newTestPlugin(t, benchStanza)
-	var endpoints []model.Endpoint
-	for i := range 100 {
-		e := endpoint("10.244.9.0")
-		e.Addr = netip.AddrFrom4([4]byte{10, 244, 9, byte(i)})
-		endpoints = append(endpoints, e)
-	}
-	m.Store.Update(changed, func(tx *state.Txn) {
-		tx.PutService(&model.Service{Key: key("prod", "big"), Headless: true})
-		tx.PutSlice(slice("prod", "big", endpoints...))
-	})
+	putBig(m)
 	return m
 }
 

@@ -187,3 +187,17 @@ func soaLine(zone string) string { return soaOf(zone, "1800000000") }
 func soaOf(zone, serial string) string {
 	return "\nauthority: " + zone + " 5 IN SOA ns.dns." + zone + " hostmaster." + zone + " " + serial + " 7200 1800 86400 5"
 }
+
+// putBig adds prod/big, a headless Service with a hundred endpoints.
+func putBig(m *Mooring) {
+	var endpoints []model.Endpoint
+	for i := range 100 {
+		e := endpoint("10.244.9.0")
+		e.Addr = netip.AddrFrom4([4]byte{10, 244, 9, byte(i)})
+		endpoints = append(endpoints, e)
+	}
+	m.Store.Update(changed, func(tx *state.Txn) {
+		tx.PutService(&model.Service{Key: key("prod", "big"), Headless: true})
+		tx.PutSlice(slice("prod", "big", endpoints...))
+	})
+}

@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
-	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 )
 
@@ -262,16 +261,7 @@ func TestExternalName(t *testing.T) {
 
 func TestHeadlessLargerThanTheBuffer(t *testing.T) {
 	m := newTestPlugin(t, "mooring cluster.local")
-	var endpoints []model.Endpoint
-	for i := range 100 {
-		e := endpoint("10.244.9.0")
-		e.Addr = netip.AddrFrom4([4]byte{10, 244, 9, byte(i)})
-		endpoints = append(endpoints, e)
-	}
-	m.Store.Update(changed, func(tx *state.Txn) {
-		tx.PutService(&model.Service{Key: key("prod", "big"), Headless: true})
-		tx.PutSlice(slice("prod", "big", endpoints...))
-	})
+	putBig(m)
 	seen := make(map[string]bool)
 	for range 10 {
 		reply := ask(t, m, "big.prod.svc.cluster.local. A")

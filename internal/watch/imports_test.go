@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"context"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -36,15 +35,7 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- source.Run(ctx, store) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	runSource(t, source, store)
 	until(t, "the list", func() bool { return store.Load().Synced })
 
 	key := model.ServiceKey{Namespace: "shop", Name: "web"}

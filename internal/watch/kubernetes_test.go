@@ -62,15 +62,7 @@ func runKubernetes(t *testing.T, api *apiServer, config KubernetesConfig) *kuber
 	}
 	r.source = source.(*Kubernetes)
 	r.source.pause, r.source.grace = time.Millisecond, 5*time.Millisecond
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- source.Run(ctx, r.store) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	runSource(t, source, r.store)
 	return r
 }
 

@@ -408,16 +408,22 @@ func runManifests(t *testing.T, path string) *manifestsRun {
 	}
 	r.source = source.(*Manifests)
 	r.source.settle, r.source.again = 5*time.Millisecond, time.Hour // notification alone must do
+	runSource(t, source, r.store)
+	return r
+}
+
+// runSource runs a source until the test ends.
+func runSource(t *testing.T, source Source, store *state.Store) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- source.Run(ctx, r.store) }()
+	go func() { done <- source.Run(ctx, store) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return r
 }
 
 // until waits for a condition.
