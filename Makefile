@@ -13,7 +13,7 @@ STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) demo test test-unit test-kernel test-system test-differential check fuzz bench bench-dns fmt lint tidy clean
+.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential check fuzz bench bench-dns fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ build: $(BINARIES) ## build bin/mooring-dns, bin/mooring-proxy and bin/mooringct
 
 $(BINARIES):
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/$@ ./cmd/$@
+
+images: ## build the container images, amd64 and arm64, as archives in bin/images; no daemon, nothing pulled
+	$(GO) run -C internal/tools/images . -source "$(CURDIR)" -out "$(CURDIR)/bin/images" -version "$(VERSION)"
 
 demo: build ## play the story of one Service on a real kernel; SOURCE=kubernetes with a real API server
 	$(GO) run ./test/cmd/demo --source=$(SOURCE) --bin=bin
