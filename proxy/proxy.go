@@ -23,7 +23,7 @@ import (
 // Run serves until ctx ends, then leaves the kernel as it is: connections outlive the process.
 // It returns an error if something is missing without which nothing can be served.
 func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
-	source, err := newSource(c, logger)
+	source, err := NewSource(c, logger)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,8 @@ func Cleanup(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	return kernel.Cleanup(ctx)
 }
 
-func newSource(c config.Config, logger *slog.Logger) (watch.Source, error) {
+// NewSource gives what the proxy reads Services from.
+func NewSource(c config.Config, logger *slog.Logger) (watch.Source, error) {
 	return watch.Parse(c.Source, watch.KubernetesConfig{
 		Kubeconfig: c.Kubeconfig, Master: c.Master, QPS: c.QPS, Burst: c.Burst,
 		ContentType: c.ContentType, AcceptContentTypes: c.AcceptContentTypes, UserAgent: "mooring-proxy",
