@@ -49,7 +49,7 @@ func TestRolesAreExactlyWhatIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	plane := start(t, controlplane.Options{
-		Users:          []controlplane.User{{Name: dnsAccount}, {Name: proxyAccount}},
+		Users: []controlplane.User{{Name: dnsAccount}, {Name: proxyAccount}},
 		APIServerFlags: []string{
 			"--audit-policy-file=" + policy, "--audit-log-path=" + trail,
 			// Without it `list` is asked for at the start; else by the audit alone, minutes later.
