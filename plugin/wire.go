@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -15,28 +16,55 @@ import (
 
 // wireHandler stands before all other plugins of a server block and has replies packed
 // by a wireWriter, after all of them have seen and changed the message.
-type wireHandler struct{ next plugin.Handler }
+type wireHandler struct {
+	next plugin.Handler
+	// decorated says, once the first query has come, whether the listener's writer has
+	// been replaced. A chain is built for each listener, so there is one answer.
+	decorated func(context.Context) bool
+}
 
-// packOutside puts a wireHandler first in the chain. A plugin that replaces the writer of
-// the server, as shed does, must get the replies from the server itself.
+// packOutside puts a wireHandler first in the chain.
 func packOutside(config *dnsserver.Config) {
 	config.Plugin = slices.Insert(config.Plugin, 0, func(next plugin.Handler) plugin.Handler {
-		if config.UDPDecorateWriterFunc != nil {
-			return next
-		}
-		return wireHandler{next}
+		return &wireHandler{next, onceDecorated()}
 	})
 }
 
 // Name implements plugin.Handler.
-func (h wireHandler) Name() string { return pluginName + "-wire" }
+func (h *wireHandler) Name() string { return pluginName + "-wire" }
 
 // ServeDNS implements plugin.Handler.
-func (h wireHandler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	if scrub, is := w.(*request.ScrubWriter); is && sends(scrub.ResponseWriter) {
+func (h *wireHandler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if scrub, is := w.(*request.ScrubWriter); is && sends(scrub.ResponseWriter) && !h.decorated(ctx) {
 		w = &wireWriter{ScrubWriter: scrub, query: r}
 	}
 	return h.next.ServeDNS(ctx, w, r)
+}
+
+// onceDecorated looks at the server of the first query and remembers what it saw.
+func onceDecorated() func(context.Context) bool {
+	var once sync.Once
+	decorated := false
+	return func(ctx context.Context) bool {
+		once.Do(func() {
+			server, _ := ctx.Value(dnsserver.Key{}).(*dnsserver.Server)
+			decorated = decorates(server)
+		})
+		return decorated
+	}
+}
+
+// decorates tells whether a plugin has replaced the writer of a server's UDP socket, as
+// shed does. Such a writer gets what the server writes as messages, and would miss what
+// is written as octets. The plugin may stand in any block that shares the listener, and
+// CoreDNS keeps what it chose in a field of its own; if that cannot be read, the answer
+// is yes, which is slower and never wrong.
+func decorates(server *dnsserver.Server) bool {
+	if server == nil {
+		return true
+	}
+	field := reflect.ValueOf(server).Elem().FieldByName("udpDecorateWriterFunc")
+	return !field.IsValid() || field.Kind() != reflect.Func || !field.IsNil()
 }
 
 // sends tells the writer of a socket from those that keep the message for a plugin that

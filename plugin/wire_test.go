@@ -1,10 +1,13 @@
 package mooring
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"testing"
 
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/coredns/coredns/request"
 	"github.com/google/go-cmp/cmp"
@@ -129,17 +132,54 @@ func parsed(t *testing.T, lines []string) (out []dns.RR) {
 	return out
 }
 
-// TestWriterOfAnotherPluginIsKept builds a chain in which shed has replaced the writer.
+// served notes the writers that reach the end of a chain.
+type served struct{ writer dns.ResponseWriter }
+
+func (*served) Name() string { return "served" }
+
+func (s *served) ServeDNS(_ context.Context, w dns.ResponseWriter, _ *dns.Msg) (int, error) {
+	s.writer = w
+	return dns.RcodeSuccess, nil
+}
+
+// socket is a writer that knows of its connection, as the server's own do.
+type socket struct{ test.ResponseWriter }
+
+func (*socket) ConnectionState() *tls.ConnectionState { return nil }
+
+// TestWriterOfAnotherPluginIsKept builds servers on whose listener a plugin has replaced
+// the writer, as shed does: in our server block, or in another.
 func TestWriterOfAnotherPluginIsKept(t *testing.T) {
-	for _, replaced := range []bool{false, true} {
-		config := new(dnsserver.Config)
-		packOutside(config)
-		if replaced {
-			config.UDPDecorateWriterFunc = func(*dnsserver.Server) dns.DecorateWriter { return nil }
-		}
-		_, ours := config.Plugin[0](test.ErrorHandler()).(wireHandler)
-		if ours == replaced {
-			t.Errorf("writer replaced %t: ours stands first %t", replaced, ours)
-		}
+	replace := func(*dnsserver.Server) dns.DecorateWriter { return nil }
+	for situation, c := range map[string]struct {
+		here, before, after bool
+		ours                bool
+	}{
+		"nobody":             {ours: true},
+		"in our block":       {here: true},
+		"in a block before":  {before: true},
+		"in a block behind":  {after: true},
+		"in the two others":  {before: true, after: true},
+	} {
+		t.Run(situation, func(t *testing.T) {
+			end := new(served)
+			group := []*dnsserver.Config{{Zone: "before.test."}, {Zone: "our.test."}, {Zone: "after.test."}}
+			for i, replaced := range []bool{c.before, c.here, c.after} {
+				if replaced {
+					group[i].UDPDecorateWriterFunc = replace
+				}
+			}
+			packOutside(group[1])
+			group[1].AddPlugin(func(plugin.Handler) plugin.Handler { return end })
+			server, err := dnsserver.NewServer("dns://:0", group)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx := context.WithValue(context.Background(), dnsserver.Key{}, server)
+			server.ServeDNS(ctx, new(socket), new(dns.Msg).SetQuestion("web.our.test.", dns.TypeA))
+			if _, ours := end.writer.(*wireWriter); ours != c.ours {
+				t.Errorf("the writer is a %T", end.writer)
+			}
+		})
 	}
 }

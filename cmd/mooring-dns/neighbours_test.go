@@ -157,6 +157,15 @@ var neighbours = []neighbour{
 		"web.default.svc.cluster.local. A", "NOERROR aa\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
 	},
 	{
+		"shed on the listener of another block", `cluster.local:0 { $MOORING } }
+			example.org:0 { bind 127.0.0.1
+			shed
+			hosts {
+			192.0.2.80 www.example.org
+			} }`,
+		"web.default.svc.cluster.local. A", "NOERROR aa\nweb.default.svc.cluster.local. 5 IN A 10.96.0.20",
+	},
+	{
 		"chaos class is not ours", `.:0 { chaos v1
 			$MOORING } }`,
 		"version.bind. CH TXT", "NOERROR\nversion.bind. 0 CH TXT \"v1\"",
