@@ -56,6 +56,9 @@ type Options struct {
 	NodeAddresses func(*model.Node) []netip.Addr
 	// NodePodCIDRs has Context.PodCIDRs follow the Node object (detectLocalMode NodeCIDR).
 	NodePodCIDRs bool
+	// AuditPeriod is how often the data plane is read back to find what somebody else has
+	// changed without a sign; 0 means never.
+	AuditPeriod time.Duration
 	// Observe, if not nil, is called by the loop after each round that did something.
 	Observe func(Round)
 }
@@ -83,6 +86,10 @@ type Reconciler struct {
 	kinds      map[plan.Kind]int
 	retry      time.Duration
 	recheck    chan struct{}
+	// drifted brings signs that somebody else has changed the data plane; audited is when it
+	// was last read back.
+	drifted chan string
+	audited time.Time
 	// behind is whether the last round that was told left something to do.
 	behind bool
 
@@ -102,6 +109,8 @@ type Status struct {
 	// changed. Draining is the number of real servers that are leaving.
 	Objects  map[plan.Kind]int
 	Draining int
+	// Repaired is the number of objects that somebody else has changed since the start.
+	Repaired int
 	// Err is what went wrong in the last round, nil if nothing did.
 	Err error
 }
@@ -117,6 +126,7 @@ func New(options Options) *Reconciler {
 		complaints: make(map[model.ServiceKey][]plan.Problem),
 		kinds:      make(map[plan.Kind]int),
 		recheck:    make(chan struct{}, 1),
+		drifted:    make(chan string, 1),
 	}
 	r.context.Marks = plan.NewMarks()
 	r.status.Store(&Status{})
@@ -156,7 +166,7 @@ func (r *Reconciler) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.applied = plan.Apply(observed, nil)
+	r.applied, r.audited = plan.Apply(observed, nil), time.Now()
 	r.recount()
 	r.context.Marks.Adopt(observed)
 	for key := range r.applied {
@@ -183,10 +193,10 @@ func (r *Reconciler) firstSynced(ctx context.Context) (*state.Snapshot, error) {
 }
 
 // wait returns the newest snapshot when there is something to do, nil when ctx has ended.
-// Only what is waiting for time, a retry or a drain, sets a timer: idle means asleep.
+// Only what is waiting for time, a retry, a drain or the audit, sets a timer: idle means asleep.
 func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.Snapshot {
 	var timer <-chan time.Time
-	if wait := r.nextWake(); wait > 0 {
+	if wait := r.nextWake(time.Now()); wait > 0 {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		timer = t.C
@@ -196,20 +206,32 @@ func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.
 		return nil
 	case <-snapshot.Superseded():
 	case <-r.recheck:
+	case sign := <-r.drifted:
+		r.lookAgain(ctx, sign)
 	case <-timer:
 		r.finishDrains(ctx)
+		if r.options.AuditPeriod > 0 && r.auditIn(time.Now()) <= time.Nanosecond {
+			r.audit(ctx, "audit")
+		}
 	}
 	return r.options.Store.Load()
 }
 
-func (r *Reconciler) nextWake() time.Duration {
+// nextWake gives the time until something is to be done though nothing changes; 0 for never.
+func (r *Reconciler) nextWake(now time.Time) time.Duration {
+	wait := r.auditIn(now)
+	sooner := func(d time.Duration) {
+		if wait == 0 || d < wait {
+			wait = d
+		}
+	}
 	switch {
 	case len(r.dirty) > 0:
-		return r.retry
+		sooner(r.retry)
 	case r.ledger.Len() > 0:
-		return drainPoll
+		sooner(drainPoll)
 	}
-	return 0
+	return wait
 }
 
 // update plans what differs between the last planned snapshot and this one, and notes the
