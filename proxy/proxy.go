@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"os"
 
@@ -19,6 +20,22 @@ import (
 	"github.com/mooring-project/mooring/proxy/reconcile"
 	"github.com/mooring-project/mooring/proxy/relay"
 )
+
+// Do does what a command line asks for; out receives what is to be printed.
+func Do(ctx context.Context, command config.Command, logger *slog.Logger, out io.Writer) error {
+	switch command.Action {
+	case config.Init:
+		return Init(ctx, command.Config, logger)
+	case config.Plan:
+		return Plan(ctx, command.Config, logger, out)
+	case config.Verify:
+		return Verify(ctx, command.Config, logger, out)
+	case config.Cleanup:
+		return Cleanup(ctx, command.Config, logger)
+	default:
+		return Run(ctx, command.Config, logger)
+	}
+}
 
 // Run serves until ctx ends, then leaves the kernel as it is: connections outlive the process.
 // It returns an error if something is missing without which nothing can be served.
@@ -37,16 +54,18 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	}
 	defer kernel.Close()
 	setProcess(c, logger)
+	watch, err := kernel.OpenWatch()
+	if err != nil {
+		return err
+	}
 	listeners := relay.NewSet(logger)
 	defer listeners.Close()
 	store := state.NewStore()
 	servers := &servers{config: c, logger: logger, store: store}
 	measured := servers.newMetrics(source)
-	loop := reconcile.New(reconcile.Options{
-		Store: store, Dataplane: split{kernel, listeners}, Logger: logger, Observe: measured.Observe,
-		Context: planContext(c), DrainTimeout: c.DrainTimeout,
-		NodeAddresses: own.nodePorts, NodePodCIDRs: c.DetectLocal.Mode == config.NodeCIDR,
-	})
+	options := loopOptions(c, store, own, logger)
+	options.Dataplane, options.Observe, options.Watch = split{kernel, listeners}, measured.Observe, watch.Run
+	loop := reconcile.New(options)
 	servers.status = loop.Status
 	checks := newHealthChecks(c, store, own, nodeport.NewSet(servers.healthy, logger))
 	defer checks.set.Close()
@@ -96,6 +115,15 @@ func NewSource(c config.Config, logger *slog.Logger) (watch.Source, error) {
 		Want:      watch.Want{Node: c.Node, ServiceCIDRs: true},
 		Logger:    logger,
 	})
+}
+
+// loopOptions are those that say what is to be, without the parts that do something.
+func loopOptions(c config.Config, store *state.Store, own *addresses, logger *slog.Logger) reconcile.Options {
+	return reconcile.Options{
+		Store: store, Logger: logger,
+		Context: planContext(c), DrainTimeout: c.DrainTimeout, AuditPeriod: c.AuditPeriod,
+		NodeAddresses: own.nodePorts, NodePodCIDRs: c.DetectLocal.Mode == config.NodeCIDR,
+	}
 }
 
 func dataplaneOptions(c config.Config, logger *slog.Logger) dataplane.Options {

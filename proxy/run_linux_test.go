@@ -43,7 +43,7 @@ func child(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := Run(ctx, command.Config, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+	if err := Do(ctx, command, slog.New(slog.NewTextHandler(os.Stderr, nil)), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -77,21 +77,39 @@ func startNode(t *testing.T, objects string, args ...string) *node {
 	}}
 	n.address("172.30.0.11/24")
 	n.write(objects)
-	n.process = exec.Command(os.Args[0], append([]string{"--source=manifests:" + n.manifests, "--hostname-override=node-1", "--conntrack-max-per-core=0"}, args...)...)
-	n.process.Env = append(os.Environ(), childVariable+"=1")
+	n.process = n.command(args...)
 	n.process.Stderr = t.Output()
 	var err error
 	n.namespace.Do(func() { err = n.process.Start() })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		n.process.Process.Signal(syscall.SIGTERM) //nolint:errcheck // Wait tells
-		if err := n.process.Wait(); err != nil {
-			t.Errorf("mooring-proxy: %v", err)
-		}
-	})
+	t.Cleanup(n.stop)
 	return n
+}
+
+// stop ends mooring-proxy, if it has not ended.
+func (n *node) stop() {
+	if n.process.ProcessState != nil {
+		return
+	}
+	n.process.Process.Signal(syscall.SIGTERM) //nolint:errcheck // Wait tells
+	if err := n.process.Wait(); err != nil {
+		n.t.Errorf("mooring-proxy: %v", err)
+	}
+}
+
+// command gives mooring-proxy for this node, not started yet.
+func (n *node) command(args ...string) *exec.Cmd {
+	// An action comes before the flags.
+	common := []string{"--source=manifests:" + n.manifests, "--hostname-override=node-1", "--conntrack-max-per-core=0"}
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		common = append(args[:1:1], common...)
+		args = args[1:]
+	}
+	command := exec.Command(os.Args[0], append(common, args...)...)
+	command.Env = append(os.Environ(), childVariable+"=1")
+	return command
 }
 
 func (n *node) address(prefix string) { n.namespace.Address("lo", netip.MustParsePrefix(prefix)) }

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,15 +42,10 @@ func run(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	do := proxy.Run
-	switch {
-	case command.Cleanup:
-		do = proxy.Cleanup
-	case command.InitOnly:
-		do = proxy.Init
-	}
-	if err := do(ctx, command.Config, logger); err != nil {
-		logger.Error("mooring-proxy stops", "err", err)
+	if err := proxy.Do(ctx, command, logger, os.Stdout); err != nil {
+		if !errors.Is(err, proxy.ErrDiffers) { // what differs has been printed
+			logger.Error("mooring-proxy stops", "err", err)
+		}
 		return 1
 	}
 	return 0

@@ -66,6 +66,8 @@ type Config struct {
 	OOMScoreAdj int
 	// DrainTimeout is how long an endpoint that leaves may keep its TCP connections.
 	DrainTimeout time.Duration
+	// AuditPeriod is how often the kernel is read back; 0 means never.
+	AuditPeriod time.Duration
 	// Mark is the one bit of the packet mark that diverts a packet to this host, Table the
 	// route table it is looked up in, RulePriority the place of the rule that says so; 0
 	// leaves the data plane's defaults.
@@ -151,7 +153,7 @@ func (s *settings) resolve() (Config, error) {
 		MasqueradeAll: f.IPTables.MasqueradeAll, MasqueradeMark: 1 << *f.IPTables.MasqueradeBit,
 		Scheduler: f.IPVS.Scheduler, SyncPeriod: f.IPVS.SyncPeriod.Duration,
 		TCPTimeout: f.IPVS.TCPTimeout.Duration, TCPFinTimeout: f.IPVS.TCPFinTimeout.Duration, UDPTimeout: f.IPVS.UDPTimeout.Duration,
-		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout,
+		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout, AuditPeriod: s.auditPeriod,
 		Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
 		Verbosity: int(f.Logging.Verbosity), LogFormat: f.Logging.Format,
 		Conntrack: s.conntrack(),

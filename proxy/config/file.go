@@ -58,7 +58,7 @@ func (s *settings) json() ([]byte, error) {
 	text, err := json.MarshalIndent(map[string]any{
 		kubeproxy.GroupName: &s.KubeProxyConfiguration,
 		"mooring.dev": map[string]any{
-			"source": s.source, "master": s.master, "drainTimeout": s.drainTimeout.String(),
+			"source": s.source, "master": s.master, "drainTimeout": s.drainTimeout.String(), "auditPeriod": s.auditPeriod.String(),
 			"divertMark": s.mark, "routeTable": s.table, "rulePriority": s.rulePriority,
 		},
 	}, "", "  ")

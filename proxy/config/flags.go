@@ -16,10 +16,8 @@ type Command struct {
 	Warnings []string
 	// Version asks for the version to be printed and nothing else.
 	Version bool
-	// Cleanup asks for everything of ours to be removed from the kernel and nothing else.
-	Cleanup bool
-	// InitOnly asks for what needs most rights to be done and nothing else.
-	InitOnly bool
+	// Action is what is asked for.
+	Action Action
 	// WriteConfigTo is a path; if it is set, File is to be written there and nothing else
 	// is to be done.
 	WriteConfigTo string
@@ -27,19 +25,46 @@ type Command struct {
 	File []byte
 
 	path string
+	// cleanup and initOnly are flags that ask for an Action, as kube-proxy has them.
+	cleanup, initOnly bool
 }
+
+// Action is what mooring-proxy is started for.
+type Action uint8
+
+// The actions: to serve, or to do one thing and end.
+const (
+	// Serve serves until it is told to stop.
+	Serve Action = iota
+	// Init does what needs most rights.
+	Init
+	// Plan prints what serving would begin with.
+	Plan
+	// Verify compares the kernel with what it should be.
+	Verify
+	// Cleanup removes everything of ours from the kernel.
+	Cleanup
+)
+
+// actions are the words by which the first argument may ask for an action.
+var actions = map[string]Action{"plan": Plan, "verify": Verify, "cleanup": Cleanup}
 
 // Parse reads a command line without the program's name. A flag that is given goes before the
 // configuration file; kube-proxy ignores most flags when there is a file.
+//
+// The first argument may be plan, verify or cleanup.
 func Parse(args []string) (Command, error) {
 	var command Command
+	if len(args) > 0 && actions[args[0]] != Serve {
+		command.Action, args = actions[args[0]], args[1:]
+	}
 	settings := newSettings()
 	flags := flagSet(settings, &command)
 	if err := flags.Parse(args); err != nil {
 		return Command{}, err
 	}
 	if rest := flags.Args(); len(rest) > 0 {
-		return Command{}, fmt.Errorf("argument %q: mooring-proxy takes flags only", rest[0])
+		return Command{}, fmt.Errorf("argument %q: mooring-proxy takes flags, and plan, verify or cleanup before them", rest[0])
 	}
 	if command.Version {
 		return command, nil
@@ -55,6 +80,12 @@ func Parse(args []string) (Command, error) {
 		if err := flagSet(settings, &Command{}).Parse(args); err != nil {
 			return Command{}, err
 		}
+	}
+	switch {
+	case command.cleanup:
+		command.Action = Cleanup
+	case command.initOnly:
+		command.Action = Init
 	}
 	settings.usePorts()
 	command.Warnings = append(command.Warnings, ignored(&settings.KubeProxyConfiguration)...)
@@ -86,8 +117,8 @@ func flagSet(s *settings, command *Command) *pflag.FlagSet {
 	f.SortFlags = false
 	f.StringVar(&command.path, "config", "", "path of a KubeProxyConfiguration; flags that are given go before it")
 	f.StringVar(&command.WriteConfigTo, "write-config-to", "", "write the effective configuration to this file and exit")
-	f.BoolVar(&command.Cleanup, "cleanup", false, "remove everything of mooring-proxy from the kernel and exit")
-	f.BoolVar(&command.InitOnly, "init-only", false, "set kernel parameters, make the table and the rule, and exit; then CAP_NET_ADMIN is enough to run")
+	f.BoolVar(&command.cleanup, "cleanup", false, "remove everything of mooring-proxy from the kernel and exit")
+	f.BoolVar(&command.initOnly, "init-only", false, "set kernel parameters, make the table and the rule, and exit; then CAP_NET_ADMIN is enough to run")
 	f.BoolVar(&command.Version, "version", false, "print the version and exit")
 	sourceFlags(f, s)
 	serverFlags(f, s)
@@ -143,6 +174,7 @@ func ipvsFlags(f *pflag.FlagSet, s *settings) {
 	f.DurationVar(&s.IPVS.TCPTimeout.Duration, "ipvs-tcp-timeout", s.IPVS.TCPTimeout.Duration, "IPVS's timeout of idle TCP connections; 0 leaves the kernel's")
 	f.DurationVar(&s.IPVS.TCPFinTimeout.Duration, "ipvs-tcpfin-timeout", s.IPVS.TCPFinTimeout.Duration, "IPVS's timeout after a TCP FIN; 0 leaves the kernel's")
 	f.DurationVar(&s.IPVS.UDPTimeout.Duration, "ipvs-udp-timeout", s.IPVS.UDPTimeout.Duration, "IPVS's timeout of UDP flows; 0 leaves the kernel's")
+	f.DurationVar(&s.auditPeriod, "audit-period", s.auditPeriod, "how often the kernel is read back to find what others have changed without a sign; 0 for never")
 	f.DurationVar(&s.drainTimeout, "drain-timeout", s.drainTimeout, "how long an endpoint that leaves may keep its TCP connections")
 	f.Uint32Var(&s.mark, "divert-mark", s.mark, "the one bit of the packet mark that leads a packet to IPVS; 0 for 0x1000")
 	f.IntVar(&s.table, "route-table", s.table, "number of the route table for marked packets; 0 for 20046")

@@ -21,6 +21,7 @@ type settings struct {
 	source       string
 	master       string
 	drainTimeout time.Duration
+	auditPeriod  time.Duration
 	mark         uint32
 	table        int
 	rulePriority int
@@ -35,7 +36,7 @@ const (
 )
 
 func newSettings() *settings {
-	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, healthzPort: -1, metricsPort: -1}
+	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, auditPeriod: time.Minute, healthzPort: -1, metricsPort: -1}
 	setDefaults(&s.KubeProxyConfiguration)
 	return s
 }
@@ -173,6 +174,7 @@ func (s *settings) checkDurations() error {
 		{"conntrack.udpTimeout", s.Conntrack.UDPTimeout.Duration, false},
 		{"conntrack.udpStreamTimeout", s.Conntrack.UDPStreamTimeout.Duration, false},
 		{"--drain-timeout", s.drainTimeout, false},
+		{"--audit-period", s.auditPeriod, false},
 	} {
 		if d.value < 0 || d.positive && d.value == 0 {
 			return fmt.Errorf("%s %s: must be greater than 0%s", d.name, d.value, map[bool]string{false: ", or 0"}[d.positive])

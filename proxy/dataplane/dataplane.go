@@ -131,9 +131,9 @@ func (k *Kernel) Setup(ctx context.Context) error {
 	return nil
 }
 
-// setupParameters sets what kube-proxy's IPVS mode sets too. conn_reuse_mode keeps its
-// 1: 0 was the workaround for kernels before 5.9, and loses expire_nodest_conn.
-func (k *Kernel) setupParameters() error {
+// parameters are those that have to be 1. kube-proxy's IPVS mode sets them too. conn_reuse_mode
+// keeps its 1: 0 was the workaround for kernels before 5.9, and loses expire_nodest_conn.
+func (k *Kernel) parameters() []string {
 	parameters := []string{
 		"net/ipv4/vs/conntrack",                 // postrouting can masquerade what IPVS sends
 		"net/ipv4/vs/expire_nodest_conn",        // a connection ends with its real server
@@ -145,7 +145,11 @@ func (k *Kernel) setupParameters() error {
 	if k.options.IPv6 {
 		parameters = append(parameters, "net/ipv6/conf/all/forwarding")
 	}
-	for _, name := range parameters {
+	return parameters
+}
+
+func (k *Kernel) setupParameters() error {
+	for _, name := range k.parameters() {
 		if err := sysctl.Ensure(name, "1"); err != nil {
 			return err
 		}

@@ -41,6 +41,7 @@ type Metrics struct {
 	endpointsPending, servicesPending                            *prometheus.GaugeVec
 	endpointsTotal, servicesTotal, healthz, livez                *prometheus.CounterVec
 	objects, draining, contactAge, failing, objectsRead, repairs *prometheus.GaugeVec
+	dataplaneRepairs                                             *prometheus.GaugeVec
 	operations, applyErrors                                      *prometheus.CounterVec
 
 	// mu guards what follows.
@@ -98,6 +99,7 @@ func (m *Metrics) defineOwn() {
 	c := &m.catalog
 	m.objects = c.gauge("mooring_objects", "Objects in the data plane.", "kind")
 	m.draining = c.gauge("mooring_draining_endpoints", "Endpoints that take no new connections and still have old ones.")
+	m.dataplaneRepairs = c.gauge("mooring_dataplane_repairs", "Objects of the data plane that somebody else had changed or removed and that were put right, since the start.")
 	m.operations = c.counter("mooring_operations_total", "Operations done on objects of the data plane.", "kind", "verb")
 	m.applyErrors = c.counter("mooring_apply_errors_total", "Rounds in which something could not be applied; it is tried again.")
 	m.contactAge = c.gauge("mooring_source_contact_age_seconds", "Time since the source of a kind of object was last heard of; an API server that is well is heard of every minute or two.", "kind")
@@ -193,6 +195,7 @@ func (m *Metrics) refresh(now time.Time) {
 		m.objects.WithLabelValues(kind.String()).Set(float64(status.Objects[kind]))
 	}
 	m.draining.WithLabelValues().Set(float64(status.Draining))
+	m.dataplaneRepairs.WithLabelValues().Set(float64(status.Repaired))
 	for _, kind := range m.sources.Freshness() {
 		m.refreshKind(kind, now)
 	}

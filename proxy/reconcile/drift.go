@@ -7,6 +7,13 @@ import (
 	"github.com/mooring-project/mooring/proxy/plan"
 )
 
+// watch listens for signs; without it the audit finds what others do.
+func (r *Reconciler) watch(ctx context.Context) {
+	if err := r.options.Watch(ctx, r.Drifted); err != nil {
+		r.options.Logger.Error("changes by others are found by the audit alone", "err", err)
+	}
+}
+
 // Drifted has the loop set up the data plane again and look for what somebody else has changed;
 // what says by which sign that was noticed. It does not block.
 func (r *Reconciler) Drifted(what string) {
@@ -18,20 +25,25 @@ func (r *Reconciler) Drifted(what string) {
 
 // lookAgain sets up the data plane again and puts right what is not as it was applied.
 func (r *Reconciler) lookAgain(ctx context.Context, sign string) {
-	if err := r.options.Dataplane.Setup(ctx); err != nil {
+	if err := r.options.Dataplane.Setup(ctx); err != nil && ctx.Err() == nil {
 		r.options.Logger.Error("data plane not set up again", "sign", sign, "err", err)
 	}
-	r.audit(ctx, sign)
+	if r.audit(ctx, sign) == 0 {
+		// What was changed is not an object of ours: a rule, a chain.
+		r.tell(sign, 1, "what does not depend on Services")
+	}
 }
 
 // audit reads the data plane back. What is not as it was applied becomes dirty, and is put right
-// in the next round.
-func (r *Reconciler) audit(ctx context.Context, sign string) {
+// in the next round; the number of such objects is told.
+func (r *Reconciler) audit(ctx context.Context, sign string) int {
 	r.audited = time.Now()
 	observed, err := r.options.Dataplane.Observe(ctx)
 	if err != nil {
-		r.options.Logger.Error("data plane not audited", "sign", sign, "err", err)
-		return
+		if ctx.Err() == nil {
+			r.options.Logger.Error("data plane not audited", "sign", sign, "err", err)
+		}
+		return 0
 	}
 	found := differences(r.applied, observed)
 	var told []plan.Op
@@ -42,12 +54,17 @@ func (r *Reconciler) audit(ctx context.Context, sign string) {
 		r.record(op)
 		r.dirty[op.Key] = struct{}{}
 	}
-	if len(told) == 0 {
-		return
+	if len(told) > 0 {
+		r.tell(sign, len(told), told[0].String())
 	}
-	r.options.Logger.Warn("somebody else has changed the data plane; it is put right", "sign", sign, "objects", len(told), "first", told[0])
+	return len(told)
+}
+
+// tell logs and counts what somebody else has changed.
+func (r *Reconciler) tell(sign string, objects int, first string) {
+	r.options.Logger.Warn("somebody else has changed the data plane; it is put right", "sign", sign, "objects", objects, "first", first)
 	status := r.Status()
-	status.Repaired += len(told)
+	status.Repaired += objects
 	r.status.Store(&status)
 }
 

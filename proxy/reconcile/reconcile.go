@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,9 @@ type Options struct {
 	// AuditPeriod is how often the data plane is read back to find what somebody else has
 	// changed without a sign; 0 means never.
 	AuditPeriod time.Duration
+	// Watch, if not nil, is run from the end of the first round on: it gives signs that somebody
+	// else has changed the data plane, until ctx ends.
+	Watch func(ctx context.Context, sign func(string)) error
 	// Observe, if not nil, is called by the loop after each round that did something.
 	Observe func(Round)
 }
@@ -147,14 +151,18 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended before there was anything to do
 	}
-	for {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	for first := true; snapshot != nil; first = false {
 		round := r.round(snapshot)
 		done, err := r.apply(ctx)
 		r.observe(round, done, err)
-		if snapshot = r.wait(ctx, snapshot); snapshot == nil {
-			return nil
+		if first && r.options.Watch != nil {
+			watching.Go(func() { r.watch(ctx) })
 		}
+		snapshot = r.wait(ctx, snapshot)
 	}
+	return nil
 }
 
 // adopt sets up the data plane, reads back what it holds, and has every object looked at again.
@@ -166,6 +174,13 @@ func (r *Reconciler) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.take(observed)
+	r.options.Logger.Info("data plane set up", "found", len(r.applied))
+	return nil
+}
+
+// take begins with what the data plane holds, and has every object looked at.
+func (r *Reconciler) take(observed plan.Plan) {
 	r.applied, r.audited = plan.Apply(observed, nil), time.Now()
 	r.recount()
 	r.context.Marks.Adopt(observed)
@@ -173,8 +188,6 @@ func (r *Reconciler) adopt(ctx context.Context) error {
 		r.dirty[key] = struct{}{}
 	}
 	r.touch(r.assembly.Keys())
-	r.options.Logger.Info("data plane set up", "found", len(r.applied))
-	return nil
 }
 
 // firstSynced waits until a source has listed everything.

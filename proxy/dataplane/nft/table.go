@@ -17,11 +17,13 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/mooring-project/mooring/proxy/plan"
 )
@@ -48,6 +50,8 @@ type Table struct {
 
 	conn   *nftables.Conn
 	socket *netlink.Conn
+	// port is that of the socket, as the kernel names who made a change.
+	port atomic.Uint32
 }
 
 // New gives the table, whether it is in the kernel yet or not.
@@ -109,8 +113,30 @@ func (t *Table) dial() error {
 		return err
 	}
 	t.conn = conn
+	return t.learnPort()
+}
+
+// learnPort reads the socket's port from the kernel.
+func (t *Table) learnPort() error {
+	raw, err := t.socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var address unix.Sockaddr
+	var asked error
+	if err := raw.Control(func(fd uintptr) { address, asked = unix.Getsockname(int(fd)) }); err != nil {
+		return err
+	}
+	if asked != nil {
+		return asked
+	}
+	t.port.Store(address.(*unix.SockaddrNetlink).Pid)
 	return nil
 }
+
+// Port gives the netlink port of the changes that this Table makes; 0 before the first one. It
+// may be called from any goroutine.
+func (t *Table) Port() uint32 { return t.port.Load() }
 
 // Probe finds out whether nftables answers at all.
 func (t *Table) Probe(ctx context.Context) error {
@@ -141,6 +167,15 @@ func (t *Table) Setup(ctx context.Context) error {
 	}
 	// Another version's table, or one of ours that somebody changed.
 	return t.write(ctx, true, kept)
+}
+
+// Lacking tells in words that the table is missing or another version's; nil if it is ours.
+func (t *Table) Lacking(ctx context.Context) ([]string, error) {
+	current, err := t.current(ctx)
+	if err != nil || current {
+		return nil, err
+	}
+	return []string{"nft table inet " + TableName + " is missing, or another version's"}, nil
 }
 
 // write writes the whole table, with the elements given if an old one is replaced.

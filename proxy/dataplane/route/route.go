@@ -38,6 +38,30 @@ func (d Divert) Setup() error {
 	return nil
 }
 
+// Lacking lists in words what Setup would add or remove.
+func (d Divert) Lacking() ([]string, error) {
+	var lacking []string
+	for _, family := range d.Families {
+		rules, err := d.rules(family)
+		if err != nil {
+			return nil, err
+		}
+		if len(rules) != 1 || !d.matches(rules[0]) {
+			lacking = append(lacking, fmt.Sprintf("%s rule fwmark %#x lookup %d is missing, or not the only one", names[family], d.Mark, d.Table))
+		}
+		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: d.Table, Type: unix.RTN_LOCAL}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+		if err != nil {
+			return nil, err
+		}
+		if len(routes) == 0 {
+			lacking = append(lacking, fmt.Sprintf("%s route local default in table %d is missing", names[family], d.Table))
+		}
+	}
+	return lacking, nil
+}
+
+var names = map[int]string{netlink.FAMILY_V4: "IPv4", netlink.FAMILY_V6: "IPv6"}
+
 // Cleanup removes rule and route of both families.
 func (d Divert) Cleanup() error {
 	var errs []error

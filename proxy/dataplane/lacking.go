@@ -1,0 +1,34 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mooring-project/mooring/proxy/dataplane/sysctl"
+)
+
+// Lacking lists what Setup would make or change, in words; empty if all is there. It changes
+// nothing.
+func (k *Kernel) Lacking(ctx context.Context) ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var lacking []string
+	for _, name := range k.parameters() {
+		value, err := sysctl.Get(name)
+		if err != nil {
+			return nil, err
+		}
+		if value != "1" {
+			lacking = append(lacking, fmt.Sprintf("sysctl %s is %s and should be 1", name, value))
+		}
+	}
+	table, err := k.nft.Lacking(ctx)
+	if err != nil {
+		return nil, classify(err, nil)
+	}
+	routes, err := k.divert.Lacking()
+	if err != nil {
+		return nil, classify(err, nil)
+	}
+	return append(append(lacking, table...), routes...), nil
+}

@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// ask runs mooring-proxy for an action on the node and gives what it prints and its exit status.
+func (n *node) ask(action string) (output string, status int) {
+	n.t.Helper()
+	command := n.command(action)
+	command.Stderr = n.t.Output()
+	var text []byte
+	var err error
+	n.namespace.Do(func() { text, err = command.Output() })
+	if err != nil && command.ProcessState == nil {
+		n.t.Fatal(err)
+	}
+	return string(text), command.ProcessState.ExitCode()
+}
+
+// shell runs a command on the node and gives what it prints.
+func (n *node) shell(command string) string {
+	n.t.Helper()
+	var text []byte
+	var err error
+	n.namespace.Do(func() { text, err = exec.CommandContext(n.t.Context(), "sh", "-c", command).CombinedOutput() })
+	if err != nil {
+		n.t.Fatalf("%s: %v: %s", command, err, text)
+	}
+	return string(text)
+}
+
+// kernel gives what the kernel holds of ours and of others, apart from counters.
+func (n *node) kernel() string {
+	return n.shell("nft list table inet mooring | sort; nft list table inet keepalived; ipvsadm -Sn | sort; ip rule show; ip -6 rule show; ip route show table 20046 2>&1; ip -6 route show table 20046 2>&1 || true")
+}
+
+func TestPlanSaysWhatWouldBeDoneAndVerifyWhetherItIs(t *testing.T) {
+	n := startNode(t, objects, "--audit-period=0")
+	n.want("after the start", "10256/healthz", 200, "lastUpdated")
+	if text, status := n.ask("verify"); status != 0 || !strings.Contains(text, "as it should be") {
+		t.Errorf("verify of what is right: status %d:\n%s", status, text)
+	}
+	n.shell("ipvsadm -D -t 10.96.0.10:80; ipvsadm -A -t 192.0.2.1:80; nft add table inet keepalived")
+	before := n.kernel()
+	text, status := n.ask("verify")
+	if status != 1 || !strings.Contains(text, "add virtual-server tcp 10.96.0.10:80") || strings.Contains(text, "192.0.2.1") {
+		t.Errorf("verify without a virtual server: status %d:\n%s", status, text)
+	}
+	if planned, status := n.ask("plan"); status != 0 || !strings.Contains(planned, "add virtual-server tcp 10.96.0.10:80") {
+		t.Errorf("plan: status %d:\n%s", status, planned)
+	}
+	if after := n.kernel(); after != before {
+		t.Errorf("plan and verify have changed the kernel from\n%s\nto\n%s", before, after)
+	}
+	n.stop()
+	n.shell("ip rule del fwmark 0x1000/0x1000 lookup 20046; nft delete table inet mooring")
+	text, status = n.ask("verify")
+	for _, want := range []string{"set up: nft table inet mooring", "set up: IPv4 rule fwmark 0x1000", "add divert tcp 10.96.0.10:80"} {
+		if status != 1 || !strings.Contains(text, want) {
+			t.Errorf("verify of nearly nothing: status %d, no %q in:\n%s", status, want, text)
+		}
+	}
+}
+
+func TestWhatOthersBreakIsMended(t *testing.T) {
+	const period = 2 * time.Second
+	n := startNode(t, objects, "--audit-period="+period.String())
+	n.want("after the start", "10256/healthz", 200, "lastUpdated")
+	n.shell("ipvsadm -A -t 192.0.2.1:80 -s wrr; nft add table inet keepalived; ip rule add fwmark 7 lookup 700")
+	whole := n.kernel()
+	for _, c := range []struct {
+		name, command string
+		// within is how soon the kernel is to be whole again.
+		within time.Duration
+	}{
+		{"our nft table is deleted", "nft delete table inet mooring", time.Second},
+		{"its chains are flushed", "nft flush table inet mooring", time.Second},
+		{"a set is flushed", "nft flush set inet mooring divert-v4", time.Second},
+		{"our rule is deleted", "ip rule del fwmark 0x1000/0x1000 lookup 20046", time.Second},
+		{"our IPv6 rule is deleted", "ip -6 rule del fwmark 0x1000/0x1000 lookup 20046", time.Second},
+		{"our route is deleted", "ip route del local default dev lo table 20046", time.Second},
+		{"IPVS loses one of our virtual servers", "ipvsadm -D -t 10.96.0.10:80", period + time.Second},
+		{"one of its real servers", "ipvsadm -d -t 10.96.0.10:80 -r 10.244.1.2:8080", period + time.Second},
+		{"IPVS is cleared", "ipvsadm -C && ipvsadm -A -t 192.0.2.1:80 -s wrr", period + time.Second},
+	} {
+		n.shell(c.command)
+		harmed := time.Now()
+		var now string
+		for now = n.kernel(); now != whole && time.Since(harmed) < 15*time.Second; now = n.kernel() {
+			time.Sleep(pollEvery / 10)
+		}
+		took := time.Since(harmed)
+		t.Logf("%s: whole again after %s", c.name, took.Round(time.Millisecond))
+		if now != whole {
+			t.Fatalf("%s: -before +after\n%s", c.name, cmp.Diff(whole, now))
+		}
+		if took > c.within*slowness {
+			t.Errorf("%s: whole again after %s, want %s", c.name, took, c.within)
+		}
+	}
+	n.want("after the repairs", "10249/metrics", 200, "mooring_dataplane_repairs")
+}
+
+// slowness is how much more time an emulated machine that shares its host may take.
+const slowness = 3
