@@ -2,6 +2,7 @@ package plan
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/mooring-project/mooring/internal/model"
@@ -10,20 +11,44 @@ import (
 // An Assembly puts the fragments of all Services together into one plan, one Service at
 // a time, at the cost of that Service alone. Several Services may ask for the same object
 // (two share a pod, hence a hairpin): it stays as long as one of them asks. When two claim
-// one address, protocol and port, the Service first in order of names gets it with all that
-// belongs to it, so that the result depends on the objects and not on the order of events,
-// and endpoints of one Service never answer for another.
+// one address, protocol and port, the Service whose own address it is gets it with all that
+// belongs to it, or else the one first in order of names: so the result depends on the objects
+// and not on the order of events, nobody can take another's ClusterIP by naming it as an
+// external address, and endpoints of one Service never answer for another.
 //
 // An Assembly is not safe for concurrent use.
 type Assembly struct {
 	fragments map[model.ServiceKey]Plan
-	// claims has who asks for something of a group, in order of names.
-	claims map[Key][]model.ServiceKey
+	// own has the addresses that are an owner's before anybody else's.
+	own map[model.ServiceKey][]netip.Addr
+	// claims has who asks for something of a group, who gets it first.
+	claims map[Key][]claim
+}
+
+// A claim is an owner's wish for something of a group.
+type claim struct {
+	// own is true if the group's address is the owner's before anybody else's.
+	own   bool
+	owner model.ServiceKey
+}
+
+// compare orders claims: who gets it comes first.
+func (c claim) compare(other claim) int {
+	switch {
+	case c.own && !other.own:
+		return -1
+	case other.own && !c.own:
+		return 1
+	}
+	return c.owner.Compare(other.owner)
 }
 
 // NewAssembly gives an empty Assembly.
 func NewAssembly() *Assembly {
-	return &Assembly{fragments: make(map[model.ServiceKey]Plan), claims: make(map[Key][]model.ServiceKey)}
+	return &Assembly{
+		fragments: make(map[model.ServiceKey]Plan), own: make(map[model.ServiceKey][]netip.Addr),
+		claims: make(map[Key][]claim),
+	}
 }
 
 // group gives the key of what an object comes and goes with: the virtual server of its
@@ -32,6 +57,8 @@ func (k Key) group() Key {
 	switch k.Kind {
 	case Hairpin, ServiceCIDR, PodCIDR, Relay:
 		return k
+	case AffinityTimeout:
+		k.Mark &^= Masqueraded
 	}
 	k = k.VirtualServerKey()
 	k.Bits = 0
@@ -39,19 +66,24 @@ func (k Key) group() Key {
 }
 
 // Replace puts a fragment in the place of the owner's last one and returns the keys whose
-// presence or value in the whole may have changed. An empty fragment removes the owner. The
-// zero ServiceKey may own what belongs to no Service.
-func (a *Assembly) Replace(owner model.ServiceKey, fragment Plan) []Key {
+// presence or value in the whole may have changed. Of the fragment's addresses, those in own, a
+// Service's ClusterIPs, are the owner's before anybody else's. An empty fragment removes the
+// owner. The zero ServiceKey may own what belongs to no Service.
+func (a *Assembly) Replace(owner model.ServiceKey, fragment Plan, own ...netip.Addr) []Key {
 	old := a.fragments[owner]
 	changed := differing(old, fragment)
 	before, after := groups(old), groups(fragment)
+	again := !slices.Equal(a.own[owner], own)
 	for group := range before {
-		if _, stays := after[group]; !stays {
+		if _, stays := after[group]; !stays || again {
 			changed = append(changed, a.release(group, owner)...)
 		}
 	}
+	if a.own[owner] = own; len(own) == 0 {
+		delete(a.own, owner)
+	}
 	for group := range after {
-		if _, had := before[group]; !had {
+		if _, had := before[group]; !had || again {
 			changed = append(changed, a.claim(group, owner)...)
 		}
 	}
@@ -59,6 +91,10 @@ func (a *Assembly) Replace(owner model.ServiceKey, fragment Plan) []Key {
 		delete(a.fragments, owner)
 	} else {
 		a.fragments[owner] = fragment
+	}
+	if again {
+		// Who gets a group may have changed, though the owner asks for the same.
+		changed = append(changed, slices.Collect(maps.Keys(fragment))...)
 	}
 	return changed
 }
@@ -93,7 +129,7 @@ func (a *Assembly) Want(key Key) (Value, bool) {
 	if len(owners) == 0 {
 		return Value{}, false
 	}
-	value, exists := a.fragments[owners[0]][key]
+	value, exists := a.fragments[owners[0].owner][key]
 	return value, exists
 }
 
@@ -102,7 +138,7 @@ func (a *Assembly) Plan() Plan {
 	whole := make(Plan)
 	for owner, fragment := range a.fragments {
 		for key, value := range fragment {
-			if a.claims[key.group()][0] == owner {
+			if a.claims[key.group()][0].owner == owner {
 				whole[key] = value
 			}
 		}
@@ -110,33 +146,38 @@ func (a *Assembly) Plan() Plan {
 	return whole
 }
 
+// claimOf gives an owner's claim to a group.
+func (a *Assembly) claimOf(group Key, owner model.ServiceKey) claim {
+	return claim{own: slices.Contains(a.own[owner], group.Addr), owner: owner}
+}
+
 // claim enters an owner and gives the keys of whom that displaces.
 func (a *Assembly) claim(group Key, owner model.ServiceKey) []Key {
-	owners := a.claims[group]
-	i, _ := slices.BinarySearchFunc(owners, owner, model.ServiceKey.Compare)
-	a.claims[group] = slices.Insert(owners, i, owner)
-	if i > 0 || len(owners) == 0 {
+	claims, entry := a.claims[group], a.claimOf(group, owner)
+	i, _ := slices.BinarySearchFunc(claims, entry, claim.compare)
+	a.claims[group] = slices.Insert(claims, i, entry)
+	if i > 0 || len(claims) == 0 {
 		return nil
 	}
-	return a.keysOf(a.claims[group][1], group)
+	return a.keysOf(a.claims[group][1].owner, group)
 }
 
 // release strikes an owner out and gives the keys of whom that lets in.
 func (a *Assembly) release(group Key, owner model.ServiceKey) []Key {
-	owners := a.claims[group]
-	i, found := slices.BinarySearchFunc(owners, owner, model.ServiceKey.Compare)
+	claims := a.claims[group]
+	i, found := slices.BinarySearchFunc(claims, a.claimOf(group, owner), claim.compare)
 	if !found {
 		return nil
 	}
-	if len(owners) == 1 {
+	if len(claims) == 1 {
 		delete(a.claims, group)
 		return nil
 	}
-	a.claims[group] = slices.Delete(owners, i, i+1)
+	a.claims[group] = slices.Delete(claims, i, i+1)
 	if i > 0 {
 		return nil
 	}
-	return a.keysOf(a.claims[group][0], group)
+	return a.keysOf(a.claims[group][0].owner, group)
 }
 
 // keysOf gives the objects of a group in an owner's fragment.

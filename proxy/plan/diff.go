@@ -51,13 +51,18 @@ func (o Op) String() string {
 var addPhase = map[Kind]int{
 	PodCIDR: 1, Owned: 1, OwnedMark: 1, Masquerade: 1, KeepSource: 1, Hairpin: 1, FirewallAllow: 1,
 	VirtualServer: 2, Firewall: 2, RealServer: 3, Split: 4,
+	Pinned: 4, Pin: 4, AffinityTimeout: 4, Affinity: 5, AffinityInside: 5,
 	Divert: 5, Drop: 5, DropOutside: 5, Reject: 5, ServiceCIDR: 6, Relay: 6,
 }
 
 // phase gives the place of an operation: everything is added and updated before
 // anything is taken away, and taken away in the opposite order.
+//
+// Weight 0 takes something away too. Clients that are kept at an endpoint must have been
+// let go before: the virtual server that has it alone would refuse them.
 func (o Op) phase() int {
-	if o.Verb == Delete {
+	idle := o.Verb == Update && o.Key.Kind == RealServer && o.Value.Weight == 0
+	if o.Verb == Delete || idle {
 		return 100 - addPhase[o.Key.Kind]
 	}
 	return addPhase[o.Key.Kind]

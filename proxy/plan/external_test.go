@@ -222,3 +222,31 @@ func TestOneAddressBelongsToOneService(t *testing.T) {
 	assembly.Replace(a, nil)
 	want("the first one goes", "10.244.2.21")
 }
+
+// A Service cannot take another's ClusterIP by naming it as an external address, whatever their
+// names and whoever is there first.
+func TestAClusterIPBelongsToItsService(t *testing.T) {
+	with := node
+	with.ExternalIPs = true
+	victim, thief := addr("10.96.0.10"), "aaa"
+	owner := published(func(s *model.Service) { s.LoadBalancerIPs, s.ClusterIPs = nil, []netip.Addr{victim} })
+	other := published(func(s *model.Service) {
+		s.Key.Name, s.LoadBalancerIPs, s.ClusterIPs = thief, nil, []netip.Addr{addr("10.96.0.11")}
+		s.ExternalIPs = []netip.Addr{victim}
+	})
+	planned := map[model.ServiceKey]Plan{}
+	for service, endpoint := range map[*model.Service]string{owner: "10.244.2.10", other: "10.244.2.20"} {
+		planned[service.Key] = with.Service(&state.Service{Service: service, Slices: []*model.EndpointSlice{slice("a", model.TCP, ready(endpoint, "node-2"))}})
+	}
+	for _, order := range [][]*model.Service{{owner, other}, {other, owner}} {
+		assembly := NewAssembly()
+		for _, service := range order {
+			assembly.Replace(service.Key, planned[service.Key], service.ClusterIPs...)
+		}
+		for key := range assembly.Plan() {
+			if key.Kind == RealServer && key.Addr == victim && key.Endpoint.Addr() != addr("10.244.2.10") {
+				t.Errorf("%s first: %s", order[0].Key, key)
+			}
+		}
+	}
+}

@@ -50,7 +50,8 @@ func MarkKey(kind Kind, mark uint32, ipv6 bool) Key {
 	return key
 }
 
-// Marks allots firewall marks to second views, one to a port of a Service and family. Where
+// Marks allots firewall marks to second views, one to a port of a Service and family, and
+// numbers from the same range to what affinity.go needs. Where
 // a mark is put depends on the names alone unless two of them meet; then also on who came
 // first, so that a mark once given stays, also across a restart: see Adopt.
 //
@@ -64,12 +65,27 @@ type Marks struct {
 	reserved map[Key]struct{}
 }
 
-// view is one port of a Service in one family.
+// view is one port of a Service in one family, and what of it has the mark.
 type view struct {
 	port     string
 	protocol model.Protocol
 	ipv6     bool
+	use      use
+	// endpoint is that of a pin.
+	endpoint netip.AddrPort
 }
+
+// use is what a mark is for.
+type use uint8
+
+const (
+	secondView use = iota
+	// clientsOfAll and clientsOfLocal are groups of clients: of all endpoints, or of those
+	// of this node.
+	clientsOfAll
+	clientsOfLocal
+	pin
+)
 
 // NewMarks gives Marks of which none is taken.
 func NewMarks() *Marks {
@@ -82,7 +98,8 @@ func NewMarks() *Marks {
 // Adopt notes the marks of what has been observed, so that the same addresses get them again.
 func (m *Marks) Adopt(observed Plan) {
 	for key, value := range observed {
-		if key.Kind == Split {
+		switch key.Kind {
+		case Split, Pin, Affinity, AffinityInside:
 			m.adopted[key] = value.Mark
 			m.reserved[MarkKey(VirtualServer, value.Mark, key.IPv6())] = struct{}{}
 		}
@@ -108,8 +125,9 @@ func (m *Marks) keep(service model.ServiceKey, used map[view]uint32) {
 	}
 }
 
-// take gives the mark of a view that the given addresses lead to; 0 if all are taken.
-func (m *Marks) take(service model.ServiceKey, v view, fronts []front) uint32 {
+// take gives the mark of a view; 0 if all are taken. The given objects would have it from
+// before a restart.
+func (m *Marks) take(service model.ServiceKey, v view, bearers []Key) uint32 {
 	slot := preferred(service, v)
 	if m == nil {
 		return slotMark(slot, v.protocol)
@@ -117,7 +135,7 @@ func (m *Marks) take(service model.ServiceKey, v view, fronts []front) uint32 {
 	if mark, has := m.views[service][v]; has {
 		return mark
 	}
-	mark := m.inherited(v, fronts)
+	mark := m.inherited(v, bearers)
 	if mark == 0 {
 		mark = m.free(slot, v)
 	}
@@ -132,10 +150,10 @@ func (m *Marks) take(service model.ServiceKey, v view, fronts []front) uint32 {
 	return mark
 }
 
-// inherited gives the mark that one of the addresses had before a restart.
-func (m *Marks) inherited(v view, fronts []front) uint32 {
-	for _, f := range fronts {
-		mark := m.adopted[f.key.as(Split)]
+// inherited gives the mark that one of some objects had before a restart.
+func (m *Marks) inherited(v view, bearers []Key) uint32 {
+	for _, bearer := range bearers {
+		mark := m.adopted[bearer]
 		key := MarkKey(VirtualServer, mark, v.ipv6)
 		if _, taken := m.taken[key]; mark != 0 && !taken && key.Protocol == v.protocol {
 			return mark
@@ -167,5 +185,8 @@ func (m *Marks) free(first uint32, v view) uint32 {
 func preferred(service model.ServiceKey, v view) uint32 {
 	hash := fnv.New32a()
 	fmt.Fprintf(hash, "%s/%s/%d/%t", service, v.port, v.protocol, v.ipv6)
+	if v.use != secondView {
+		fmt.Fprintf(hash, "/%d/%s", v.use, v.endpoint)
+	}
 	return hash.Sum32() % numberOfSlots
 }

@@ -35,6 +35,18 @@ const (
 	Owned
 	// OwnedMark records the same of a virtual server by firewall mark.
 	OwnedMark
+	// Pinned says that clients of the group Mark may be kept at the virtual server of the
+	// firewall mark Pin: see affinity.go.
+	Pinned
+	// Pin gives the firewall mark, the Value's Mark, of the virtual server that has nothing
+	// but Endpoint, for clients of the group Mark that Endpoint has been chosen for.
+	Pin
+	// AffinityTimeout says how long clients of the group Mark are remembered: Value.Timeout.
+	AffinityTimeout
+	// Affinity puts clients of Addr, Protocol, Port into the group of the Value's Mark.
+	Affinity
+	// AffinityInside does so with pods and the node itself, where a Split is.
+	AffinityInside
 	// Split sends connections of pods and of the node itself to Addr, Protocol, Port to
 	// the virtual server of the Value's Mark; those from outside the cluster go to the
 	// virtual server of the address.
@@ -72,6 +84,7 @@ const (
 
 var kindNames = [...]string{
 	VirtualServer: "virtual-server", RealServer: "real-server", Owned: "owned", OwnedMark: "owned-mark",
+	Pinned: "pinned", Pin: "pin", AffinityTimeout: "affinity-timeout", Affinity: "affinity", AffinityInside: "affinity-inside",
 	Split: "split", Divert: "divert", Masquerade: "masquerade", KeepSource: "keep-source", Hairpin: "hairpin",
 	Firewall: "firewall", FirewallAllow: "firewall-allow", Drop: "drop", DropOutside: "drop-outside",
 	Reject: "reject", ServiceCIDR: "service-cidr", PodCIDR: "pod-cidr", Relay: "relay",
@@ -94,9 +107,11 @@ type Key struct {
 	// Bits is the prefix length of a ServiceCIDR or PodCIDR whose address is Addr, and of
 	// a FirewallAllow whose prefix begins at Endpoint's address.
 	Bits uint8
-	// Mark is the firewall mark of a virtual server that has no address; its Addr is the
-	// unspecified address of its family.
+	// Mark is the firewall mark of a virtual server that has no address, or the number of a
+	// group of clients; its Addr is the unspecified address of its family.
 	Mark uint32
+	// Pin is the firewall mark that a Pinned admits.
+	Pin  uint32
 	Addr netip.Addr
 	// Endpoint is the real server's address and port, or the address of a Hairpin or a
 	// FirewallAllow (port 0), or where a Relay passes connections on to.
@@ -111,7 +126,8 @@ type Forward uint8
 const Masq Forward = 0
 
 // Value is what can change about an object while it stays the same object. Elements
-// of sets have the zero Value; a Split is an element of a map.
+// of sets have the zero Value; a Split, a Pin, an AffinityTimeout and an Affinity are
+// elements of maps.
 type Value struct {
 	// Scheduler is the name of an IPVS scheduler; virtual servers only.
 	Scheduler string
@@ -123,8 +139,10 @@ type Value struct {
 	Weight uint32
 	// Forward is a real server's forwarding method.
 	Forward Forward
-	// Mark is the firewall mark that a Split gives.
+	// Mark is the firewall mark that a Split or a Pin gives, or the group of an Affinity.
 	Mark uint32
+	// Timeout is for how many seconds an AffinityTimeout has clients remembered.
+	Timeout uint32
 }
 
 // Plan is what the data plane holds, or should hold. A nil Plan is an empty one to
@@ -133,7 +151,7 @@ type Plan map[Key]Value
 
 // VirtualServerKey gives the key of the virtual server a real server belongs to.
 func (k Key) VirtualServerKey() Key {
-	k.Kind, k.Endpoint = VirtualServer, netip.AddrPort{}
+	k.Kind, k.Endpoint, k.Pin = VirtualServer, netip.AddrPort{}, 0
 	return k
 }
 
@@ -177,6 +195,7 @@ func (k Key) Compare(other Key) int {
 		cmp.Compare(k.Port, other.Port),
 		cmp.Compare(k.Protocol, other.Protocol),
 		cmp.Compare(k.Mark, other.Mark),
+		cmp.Compare(k.Pin, other.Pin),
 		cmp.Compare(k.Bits, other.Bits),
 		k.Endpoint.Compare(other.Endpoint),
 	)
@@ -192,6 +211,12 @@ func (k Key) String() string {
 		return fmt.Sprintf("%s %s", k.Kind, k.Prefix())
 	case FirewallAllow:
 		return fmt.Sprintf("%s %s from %s", k.Kind, k.virtual(), k.Prefix())
+	case Pinned:
+		return fmt.Sprintf("%s %s -> fwmark %#x", k.Kind, k.clients(), k.Pin)
+	case Pin:
+		return fmt.Sprintf("%s %s at %s", k.Kind, k.clients(), k.Endpoint)
+	case AffinityTimeout:
+		return fmt.Sprintf("%s %s", k.Kind, k.clients())
 	case RealServer, Relay:
 		return fmt.Sprintf("%s %s -> %s", k.Kind, k.virtual(), k.Endpoint)
 	default:
@@ -204,6 +229,11 @@ func (k Key) virtual() string {
 		return fmt.Sprintf("%s %s fwmark %#x", strings.ToLower(k.Protocol.String()), familyName(k.IPv6()), k.Mark)
 	}
 	return strings.ToLower(k.Protocol.String()) + " " + netip.AddrPortFrom(k.Addr, k.Port).String()
+}
+
+// clients prints the group of clients.
+func (k Key) clients() string {
+	return fmt.Sprintf("%s %s group %#x", strings.ToLower(k.Protocol.String()), familyName(k.IPv6()), k.Mark)
 }
 
 func familyName(ipv6 bool) string {
@@ -224,6 +254,9 @@ func (v Value) String() string {
 	}
 	if v.Persistence != 0 {
 		parts = append(parts, fmt.Sprintf("persistence %ds", v.Persistence))
+	}
+	if v.Timeout != 0 {
+		parts = append(parts, fmt.Sprintf("%ds", v.Timeout))
 	}
 	if v.Mark != 0 {
 		parts = append(parts, fmt.Sprintf("-> fwmark %#x", v.Mark))

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -164,15 +165,26 @@ func TestApplyingADiffGivesWhatIsWanted(t *testing.T) {
 	})
 }
 
+// drawOwn gives one address of a plan, or none.
+func drawOwn(t *rapid.T, p Plan) []netip.Addr {
+	for _, key := range slices.SortedFunc(maps.Keys(p), Key.Compare) {
+		if key.Kind == VirtualServer && key.Mark == 0 && rapid.Bool().Draw(t, "own") {
+			return []netip.Addr{key.Addr}
+		}
+	}
+	return nil
+}
+
 func TestAssemblyDoesNotDependOnTheOrderOfEvents(t *testing.T) {
 	owners := []model.ServiceKey{{Namespace: "a", Name: "x"}, {Namespace: "a", Name: "y"}, {Namespace: "b", Name: "x"}}
 	rapid.Check(t, func(t *rapid.T) {
-		warm, last := NewAssembly(), map[model.ServiceKey]Plan{}
+		warm, last, own := NewAssembly(), map[model.ServiceKey]Plan{}, map[model.ServiceKey][]netip.Addr{}
 		applied := Plan{}
 		for range rapid.IntRange(1, 20).Draw(t, "events") {
 			owner := rapid.SampledFrom(owners).Draw(t, "owner")
 			last[owner] = drawPlan(t, "fragment")
-			for _, key := range warm.Replace(owner, last[owner]) {
+			own[owner] = drawOwn(t, last[owner])
+			for _, key := range warm.Replace(owner, last[owner], own[owner]...) {
 				have, inHave := applied[key]
 				want, inWant := warm.Want(key)
 				if op, needed := Change(key, have, inHave, want, inWant); needed {
@@ -182,7 +194,7 @@ func TestAssemblyDoesNotDependOnTheOrderOfEvents(t *testing.T) {
 		}
 		cold := NewAssembly()
 		for _, owner := range slices.Backward(owners) {
-			cold.Replace(owner, last[owner])
+			cold.Replace(owner, last[owner], own[owner]...)
 		}
 		if diff := cmp.Diff(cold.Plan().String(), warm.Plan().String()); diff != "" {
 			t.Fatalf("warm plan (-cold +warm):\n%s", diff)

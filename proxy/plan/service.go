@@ -106,7 +106,8 @@ func (s fragment) internal(port model.ServicePort, address netip.Addr) {
 	selection := s.selection(port, address.Is6(), traffic)
 	switch {
 	case selection.Any():
-		s.serve(f.key, selection)
+		kept := s.affinity(port, []front{f}, Affinity, traffic == model.Local, selection)
+		s.serve(f.key, selection, kept)
 		s.lead(f)
 	case traffic == model.Local && s.selection(port, address.Is6(), model.Cluster).Any():
 		s.add(f.key.as(Drop))
@@ -132,8 +133,9 @@ func (s fragment) external(port model.ServicePort, ipv6 bool) {
 	case s.service.ExternalTrafficPolicy == model.Local:
 		s.externalLocal(port, fronts, all)
 	default:
+		kept := s.affinity(port, fronts, Affinity, false, all)
 		for _, f := range fronts {
-			s.serve(f.key, all)
+			s.serve(f.key, all, kept)
 			s.lead(f)
 			s.add(f.key.as(Masquerade))
 		}
@@ -146,12 +148,13 @@ func (s fragment) external(port model.ServicePort, ipv6 bool) {
 func (s fragment) externalLocal(port model.ServicePort, fronts []front, all policy.Selection) {
 	ipv6 := fronts[0].key.IPv6()
 	v := view{port: port.Name, protocol: port.Protocol, ipv6: ipv6}
-	mark := s.Marks.take(s.service.Key, v, fronts)
+	mark := s.Marks.take(s.service.Key, v, keys(fronts, Split))
 	if mark != 0 {
 		s.views[v] = mark
-		s.serve(MarkKey(VirtualServer, mark, ipv6), all)
+		s.serve(MarkKey(VirtualServer, mark, ipv6), all, s.affinity(port, fronts, AffinityInside, false, all))
 	}
 	local := s.selection(port, ipv6, model.Local)
+	kept := local.Any() && s.affinity(port, fronts, Affinity, true, local)
 	for _, f := range fronts {
 		s.lead(f)
 		if mark != 0 {
@@ -161,7 +164,7 @@ func (s fragment) externalLocal(port model.ServicePort, fronts []front, all poli
 			s.add(f.key.as(DropOutside))
 			continue
 		}
-		s.serve(f.key, local)
+		s.serve(f.key, local, kept)
 		s.add(f.key.as(KeepSource))
 	}
 }
@@ -229,11 +232,12 @@ func (s fragment) selection(port model.ServicePort, ipv6 bool, traffic model.Tra
 	return policy.Select(s.entry.Slices, port, ipv6, traffic, s.Place)
 }
 
-// serve plans a virtual server with the endpoints that serve.
-func (s fragment) serve(server Key, selection policy.Selection) {
+// serve plans a virtual server with the endpoints that serve. If clients are to be kept, and
+// not by pins, IPVS keeps them.
+func (s fragment) serve(server Key, selection policy.Selection, kept bool) {
 	// What is wrong with an annotation is told by Problems; the default stays then.
 	value, _ := scheduling(s.service, Value{Scheduler: s.Scheduler, Flags: s.SchedulerFlags})
-	if s.service.AffinityTimeout > 0 {
+	if s.service.AffinityTimeout > 0 && !kept {
 		value.Flags, value.Persistence = value.Flags|persistent, uint32(s.service.AffinityTimeout.Seconds())
 	}
 	s.plan[server] = value

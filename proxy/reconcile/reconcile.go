@@ -284,7 +284,11 @@ func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
 			r.ledger.SetTimeout(object, plan.DrainTimeout(entry.Service))
 		}
 	}
-	r.touch(r.assembly.Replace(key, fragment))
+	var own []netip.Addr
+	if entry != nil {
+		own = entry.Service.ClusterIPs
+	}
+	r.touch(r.assembly.Replace(key, fragment, own...))
 }
 
 // forgetMissing drops the fragments of Services that are no more, which a plan from the

@@ -90,7 +90,7 @@ func (c configuration) plan(marks *plan.Marks, entries ...*state.Service) plan.P
 	assembly := plan.NewAssembly()
 	assembly.Replace(model.ServiceKey{}, context.Cluster(store.Load()))
 	for _, entry := range entries {
-		assembly.Replace(entry.Service.Key, context.Service(entry))
+		assembly.Replace(entry.Service.Key, context.Service(entry), entry.Service.ClusterIPs...)
 	}
 	return assembly.Plan()
 }
