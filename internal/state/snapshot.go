@@ -23,6 +23,9 @@ type Snapshot struct {
 	// Synced is true once every kind of object has been listed completely. Until then
 	// a missing object proves nothing.
 	Synced bool
+	// Restored is the time as of which the objects were known that Store.Restore began
+	// with; zero in every other snapshot.
+	Restored time.Time
 	// ChangedAt is the time of the commit that made this snapshot.
 	ChangedAt time.Time
 
@@ -74,6 +77,13 @@ func (s *Snapshot) Service(key model.ServiceKey) *Service {
 		return entry
 	}
 	return nil
+}
+
+// Entry gives what there is under a Service's name: the Service with its slices, or, with
+// Service nil, slices alone that name it; nil if there is neither.
+func (s *Snapshot) Entry(key model.ServiceKey) *Service {
+	entry, _ := s.services.Get(key)
+	return entry
 }
 
 // Services goes over all Services, in no particular order.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,8 +17,11 @@ import (
 type Store struct {
 	current atomic.Pointer[Snapshot]
 
-	// writing serialises updates and guards owners.
+	// writing serialises updates and guards what follows.
 	writing sync.Mutex
+	// listing is what a source has changed so far of a snapshot that was restored; nil
+	// when there is nothing that readers are not to see yet.
+	listing *Snapshot
 	// owners remembers which Service a slice belongs to, because the label that says
 	// so can change.
 	owners map[sliceKey]model.ServiceKey
@@ -39,19 +43,29 @@ func NewStore() *Store {
 func (s *Store) Load() *Snapshot { return s.current.Load() }
 
 // Update runs change on a transaction and commits what it did as one snapshot, dated
-// now. If nothing differs afterwards, no snapshot is made. It returns the snapshot that
-// is current then.
+// now. If nothing differs afterwards, no snapshot is made. While the snapshot is a restored
+// one, changes are gathered and become visible together with SetSynced: readers never see
+// half of a first listing. It returns the snapshot that is current then.
 func (s *Store) Update(now time.Time, change func(*Txn)) *Snapshot {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	old := s.current.Load()
-	tx := &Txn{store: s, next: *old}
+	tx := &Txn{store: s, next: *cmp.Or(s.listing, old)}
 	change(tx)
-	if !tx.changed {
+	switch {
+	case !tx.changed:
+		return old
+	case !old.Restored.IsZero() && !tx.next.Synced:
+		s.listing = &tx.next
 		return old
 	}
-	next := tx.next
-	next.Revision++
+	return s.publish(old, tx.next, now)
+}
+
+// publish makes next the newest snapshot. The caller holds writing.
+func (s *Store) publish(old *Snapshot, next Snapshot, now time.Time) *Snapshot {
+	s.listing = nil
+	next.Revision = old.Revision + 1
 	next.ChangedAt = now
 	next.superseded = make(chan struct{})
 	s.current.Store(&next)
@@ -75,6 +89,7 @@ func (t *Txn) Snapshot() *Snapshot { return &t.next }
 func (t *Txn) SetSynced() {
 	if !t.next.Synced {
 		t.next.Synced, t.changed = true, true
+		t.next.Restored = time.Time{}
 	}
 }
 
