@@ -20,6 +20,9 @@ const (
 	DrainTimeoutAnnotation = "mooring.dev/drain-timeout"
 )
 
+// annotationPrefix begins all of them.
+const annotationPrefix = "mooring.dev/"
+
 // longestDrain bounds DrainTimeoutAnnotation: what is longer is more likely a slip.
 const longestDrain = 24 * time.Hour
 
@@ -42,13 +45,36 @@ type Problem struct {
 }
 
 // Problems lists what is wrong with a Service's annotations, in a fixed order.
-func Problems(service *model.Service) []Problem {
-	var problems []Problem
-	if _, err := scheduling(service, Value{}); err != nil {
-		problems = append(problems, Problem{SchedulerAnnotation, service.Annotations[SchedulerAnnotation], err.Error()})
+func (c Context) Problems(service *model.Service) []Problem {
+	if len(service.Annotations) == 0 {
+		return nil
 	}
-	if _, err := drainTimeout(service); err != nil {
-		problems = append(problems, Problem{DrainTimeoutAnnotation, service.Annotations[DrainTimeoutAnnotation], err.Error()})
+	_, schedulerErr := scheduling(service, Value{})
+	_, drainErr := drainTimeout(service)
+	_, weightsErr, slowStartErr := c.weighting(service)
+	var problems []Problem
+	for _, p := range []struct {
+		annotation string
+		err        error
+	}{
+		{SchedulerAnnotation, schedulerErr}, {WeightsAnnotation, weightsErr},
+		{SlowStartAnnotation, slowStartErr}, {DrainTimeoutAnnotation, drainErr},
+	} {
+		if p.err != nil {
+			problems = append(problems, Problem{p.annotation, service.Annotations[p.annotation], p.err.Error()})
+		}
+	}
+	return append(problems, unknown(service)...)
+}
+
+// unknown finds annotations of ours that nobody reads: slips, most of the time.
+func unknown(service *model.Service) []Problem {
+	known := []string{SchedulerAnnotation, WeightsAnnotation, SlowStartAnnotation, DrainTimeoutAnnotation}
+	var problems []Problem
+	for _, name := range slices.Sorted(maps.Keys(service.Annotations)) {
+		if strings.HasPrefix(name, annotationPrefix) && !slices.Contains(known, name) {
+			problems = append(problems, Problem{name, service.Annotations[name], "no such annotation: choose one of " + strings.Join(known, ", ")})
+		}
 	}
 	return problems
 }

@@ -240,6 +240,7 @@ func (s fragment) serve(server Key, selection policy.Selection, kept bool) {
 	if s.service.AffinityTimeout > 0 && !kept {
 		value.Flags, value.Persistence = value.Flags|persistent, uint32(s.service.AffinityTimeout.Seconds())
 	}
+	weights, _, _ := s.weighting(s.service)
 	s.plan[server] = value
 	s.add(server.OwnedKey())
 	for _, v := range selection {
@@ -248,7 +249,7 @@ func (s fragment) serve(server Key, selection policy.Selection, kept bool) {
 		}
 		real := server.as(RealServer)
 		real.Endpoint = v.Target
-		s.plan[real] = Value{Weight: 1, Forward: Masq}
+		s.plan[real] = Value{Weight: weights.of(v.Endpoint), Forward: Masq}
 		if v.Endpoint.Node == s.Place.Node {
 			s.add(Key{Kind: Hairpin, Endpoint: netip.AddrPortFrom(v.Endpoint.Addr, 0)})
 		}

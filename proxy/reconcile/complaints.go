@@ -12,7 +12,7 @@ import (
 func (r *Reconciler) complain(key model.ServiceKey, entry *state.Service) {
 	var problems []plan.Problem
 	if entry != nil {
-		problems = plan.Problems(entry.Service)
+		problems = r.context.Problems(entry.Service)
 	}
 	if slices.Equal(problems, r.complaints[key]) {
 		return

@@ -22,6 +22,7 @@ import (
 	"github.com/mooring-project/mooring/internal/state"
 	"github.com/mooring-project/mooring/proxy/drain"
 	"github.com/mooring-project/mooring/proxy/plan"
+	"github.com/mooring-project/mooring/proxy/slowstart"
 )
 
 // A Dataplane is what plans are applied to.
@@ -83,6 +84,7 @@ type Reconciler struct {
 	assembly *plan.Assembly
 	applied  plan.Plan
 	ledger   *drain.Ledger
+	ramps    *slowstart.Ramps
 	planned  *state.Snapshot
 	dirty    map[plan.Key]struct{}
 	// complaints are the problems of Services that have been logged.
@@ -126,6 +128,7 @@ func New(options Options) *Reconciler {
 		context:    options.Context,
 		assembly:   plan.NewAssembly(),
 		ledger:     drain.NewLedger(options.DrainTimeout),
+		ramps:      slowstart.New(),
 		dirty:      make(map[plan.Key]struct{}),
 		complaints: make(map[model.ServiceKey][]plan.Problem),
 		kinds:      make(map[plan.Kind]int),
@@ -223,6 +226,7 @@ func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.
 		r.lookAgain(ctx, sign)
 	case <-timer:
 		r.finishDrains(ctx)
+		r.touch(r.ramps.Growing())
 		if r.options.AuditPeriod > 0 && r.auditIn(time.Now()) <= time.Nanosecond {
 			r.audit(ctx, "audit")
 		}
@@ -243,6 +247,9 @@ func (r *Reconciler) nextWake(now time.Time) time.Duration {
 		sooner(r.retry)
 	case r.ledger.Len() > 0:
 		sooner(drainPoll)
+	}
+	if next := r.ramps.Next(now); next > 0 {
+		sooner(next)
 	}
 	return wait
 }
@@ -279,9 +286,14 @@ func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
 		r.context.Marks.Forget(key)
 	}
 	fragment := r.context.Service(entry)
+	var slowStart time.Duration
+	if entry != nil {
+		slowStart = r.context.SlowStart(entry.Service)
+	}
 	for object := range fragment {
 		if object.Kind == plan.VirtualServer {
 			r.ledger.SetTimeout(object, plan.DrainTimeout(entry.Service))
+			r.ramps.SetDuration(object, slowStart)
 		}
 	}
 	var own []netip.Addr
@@ -345,6 +357,8 @@ func (r *Reconciler) operations(now time.Time) []plan.Op {
 		have, inHave := r.applied[key]
 		want, inWant := r.assembly.Want(key)
 		want, inWant = r.ledger.Decide(key, have, inHave, want, inWant, now)
+		_, joins := r.applied[key.VirtualServerKey()]
+		want = r.ramps.Decide(key, inHave, want, inWant, joins, now)
 		if op, needed := plan.Change(key, have, inHave, want, inWant); needed {
 			ops = append(ops, op)
 		} else {
