@@ -33,6 +33,10 @@ type Ledger struct {
 	// parted has the marks of the second views that addresses led to until their Split
 	// was taken away; by the keys of the addresses' virtual servers.
 	parted map[plan.Key]uint32
+	// kept has the virtual servers of single endpoints that are leaving and were pinned for
+	// a group of clients, and led the groups of addresses that are not served any more.
+	kept map[plan.Key]map[plan.Key]struct{}
+	led  map[plan.Key]plan.Key
 	// timeouts are those of virtual servers with one of their own.
 	timeouts map[plan.Key]time.Duration
 	timeout  time.Duration
@@ -42,7 +46,8 @@ type Ledger struct {
 func NewLedger(timeout time.Duration) *Ledger {
 	return &Ledger{
 		leaving: make(map[plan.Key]Leaving), perServer: make(map[plan.Key]int),
-		parted: make(map[plan.Key]uint32), timeouts: make(map[plan.Key]time.Duration), timeout: timeout,
+		parted: make(map[plan.Key]uint32), kept: make(map[plan.Key]map[plan.Key]struct{}), led: make(map[plan.Key]plan.Key),
+		timeouts: make(map[plan.Key]time.Duration), timeout: timeout,
 	}
 }
 
@@ -64,8 +69,13 @@ func (l *Ledger) Len() int { return len(l.leaving) }
 // and strikes out those that return. Of objects that are decided upon together, those of a
 // lower Kind come first, RealServers before all.
 func (l *Ledger) Decide(key plan.Key, applied plan.Value, inApplied bool, want plan.Value, inWant bool, now time.Time) (plan.Value, bool) {
-	if key.Kind == plan.Split {
+	switch key.Kind {
+	case plan.Split:
 		l.part(key, applied, want, inWant)
+	case plan.Pinned:
+		l.keep(key, inWant)
+	case plan.Affinity, plan.AffinityInside:
+		l.lead(key, applied, inWant)
 	}
 	switch {
 	case inWant:
@@ -101,6 +111,9 @@ func leads(kind plan.Kind) bool { return kind == plan.OwnedMark || slices.Contai
 func (l *Ledger) drains(key plan.Key) bool {
 	server := key.VirtualServerKey()
 	if l.perServer[server] > 0 {
+		return true
+	}
+	if key.Kind == plan.Divert && l.keeps(key) {
 		return true
 	}
 	mark := l.parted[server]
@@ -160,7 +173,7 @@ func (l *Ledger) leads(key plan.Key) []plan.Key {
 		}
 		return keys
 	}
-	keys := []plan.Key{server, server.OwnedKey()}
+	keys := append([]plan.Key{server, server.OwnedKey()}, l.letGo(server)...)
 	for address, mark := range l.parted {
 		if mark == server.Mark && address.IPv6() == server.IPv6() {
 			address.Kind = plan.Divert

@@ -40,7 +40,7 @@ func (s fragment) affinity(port model.ServicePort, fronts []front, kind Kind, lo
 	if local {
 		v.use = clientsOfLocal
 	}
-	group := s.mark(v, append(keys(fronts, kind), s.former(port, v, kind)...))
+	group := s.mark(v, keys(fronts, kind))
 	pins, complete := s.pins(v, group, selection)
 	if group == 0 || !complete {
 		return false

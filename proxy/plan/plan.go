@@ -267,6 +267,9 @@ func (v Value) String() string {
 // line prints an object with its value.
 func line(k Key, v Value) string {
 	text := k.String()
+	if k.Kind == Affinity || k.Kind == AffinityInside {
+		return text + fmt.Sprintf(" -> group %#x", v.Mark)
+	}
 	if s := v.String(); s != "" {
 		text += " " + s
 	}

@@ -104,8 +104,11 @@ func forgiving(t *testing.T, f Fixture) {
 			value.Weight += 3
 			want[key] = value
 		}
-		if key.Kind == plan.Split {
+		switch key.Kind {
+		case plan.Split, plan.Pin, plan.Affinity, plan.AffinityInside:
 			want[key] = plan.Value{Mark: value.Mark + 4}
+		case plan.AffinityTimeout:
+			want[key] = plan.Value{Timeout: value.Timeout + 1}
 		}
 	}
 	f.apply(t, plan.Diff(nil, want))
@@ -292,6 +295,7 @@ func example() plan.Plan {
 	}
 	for _, ipv6 := range []bool{false, true} {
 		addMarkServer(p, 0x01000005, ipv6)
+		addAffinity(p, 0x02000001, ipv6)
 	}
 	for prefix, kind := range map[string]plan.Kind{
 		"10.96.0.0/16": plan.ServiceCIDR, "fd00:10:96::/112": plan.ServiceCIDR,
@@ -322,6 +326,40 @@ func addMarkServer(p plan.Plan, mark uint32, ipv6 bool) {
 		prefix := netip.MustParsePrefix(text)
 		front.Endpoint, front.Bits = netip.AddrPortFrom(prefix.Addr(), 0), uint8(prefix.Bits())
 		p[front] = plan.Value{}
+	}
+}
+
+// addAffinity adds what keeps clients at two endpoints, in a group of two addresses.
+func addAffinity(p plan.Plan, group uint32, ipv6 bool) {
+	front, endpoints := virtualServer(model.TCP, "192.0.2.11:80"), []string{"10.244.1.9:8080", "10.244.1.8:8080"}
+	if ipv6 {
+		front, endpoints = virtualServer(model.TCP, "[2001:db8::11]:80"), []string{"[fd00:10:244:1::9]:8080", "[fd00:10:244:1::8]:8080"}
+	}
+	for _, kind := range []plan.Kind{plan.Affinity, plan.AffinityInside} {
+		front.Kind = kind
+		p[front] = plan.Value{Mark: group}
+	}
+	for i, endpoint := range endpoints {
+		mark := group + 4<<uint32(i)
+		server := plan.MarkKey(plan.VirtualServer, mark, ipv6)
+		p[server], p[server.OwnedKey()] = plan.Value{Scheduler: "rr"}, plan.Value{}
+		p[realServer(server, endpoint)] = plan.Value{Weight: 1}
+		addPin(p, group, mark, netip.MustParseAddrPort(endpoint))
+	}
+	addTimeout(p, group, ipv6, 10800)
+}
+
+// addPin adds that clients of a group are kept at an endpoint.
+func addPin(p plan.Plan, group, mark uint32, endpoint netip.AddrPort) {
+	pin := plan.MarkKey(plan.Pin, group, endpoint.Addr().Is6())
+	pinned := pin
+	pin.Endpoint, pinned.Kind, pinned.Pin = endpoint, plan.Pinned, mark
+	p[pin], p[pinned] = plan.Value{Mark: mark}, plan.Value{}
+}
+
+func addTimeout(p plan.Plan, group uint32, ipv6 bool, seconds uint32) {
+	for _, bit := range []uint32{0, plan.Masqueraded} {
+		p[plan.MarkKey(plan.AffinityTimeout, group|bit, ipv6)] = plan.Value{Timeout: seconds}
 	}
 }
 

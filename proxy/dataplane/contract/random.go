@@ -50,6 +50,9 @@ func drawServer(r *rapid.T, p plan.Plan) {
 	if rapid.IntRange(0, 2).Draw(r, "split") == 0 {
 		drawSplit(r, p, server, value)
 	}
+	if rapid.IntRange(0, 2).Draw(r, "affinity") == 0 {
+		drawAffinity(r, p, server)
+	}
 	for range rapid.IntRange(0, 3).Draw(r, "real servers") {
 		drawRealServer(r, p, server)
 	}
@@ -75,16 +78,32 @@ func drawSplit(r *rapid.T, p plan.Plan, server plan.Key, value plan.Value) {
 	}
 }
 
-func drawRealServer(r *rapid.T, p plan.Plan, server plan.Key) {
+// drawAffinity adds that clients of a virtual server are kept at endpoints.
+func drawAffinity(r *rapid.T, p plan.Plan, server plan.Key) {
+	marks := map[model.Protocol]uint32{model.TCP: 1, model.UDP: 2, model.SCTP: 3}
+	group := marks[server.Protocol] + rapid.SampledFrom([]uint32{0x03000000, 0xfe000010}).Draw(r, "group")
+	server.Kind = rapid.SampledFrom([]plan.Kind{plan.Affinity, plan.AffinityInside}).Draw(r, "side")
+	p[server] = plan.Value{Mark: group}
+	for range rapid.IntRange(0, 3).Draw(r, "pins") {
+		endpoint := drawEndpoint(r, server.IPv6())
+		addPin(p, group, group+rapid.SampledFrom([]uint32{4, 8}).Draw(r, "pin"), endpoint)
+	}
+	addTimeout(p, group, server.IPv6(), rapid.Uint32Range(1, 3).Draw(r, "timeout"))
+}
+
+func drawEndpoint(r *rapid.T, ipv6 bool) netip.AddrPort {
 	addr := netip.AddrFrom4([4]byte{10, 244, 0, rapid.Uint8Range(1, 3).Draw(r, "pod")})
-	if server.Addr.Is6() {
+	if ipv6 {
 		addr = netip.AddrFrom16([16]byte{0xfd, 0, 0x02, 0x44, 15: rapid.Uint8Range(1, 3).Draw(r, "pod")})
 	}
-	server.Kind = plan.RealServer
-	server.Endpoint = netip.AddrPortFrom(addr, rapid.Uint16Range(8080, 8081).Draw(r, "target port"))
+	return netip.AddrPortFrom(addr, rapid.Uint16Range(8080, 8081).Draw(r, "target port"))
+}
+
+func drawRealServer(r *rapid.T, p plan.Plan, server plan.Key) {
+	server.Kind, server.Endpoint = plan.RealServer, drawEndpoint(r, server.IPv6())
 	p[server] = plan.Value{Weight: rapid.Uint32Range(0, 65535).Draw(r, "weight")}
 	if rapid.Bool().Draw(r, "hairpin") {
-		p[plan.Key{Kind: plan.Hairpin, Endpoint: netip.AddrPortFrom(addr, 0)}] = plan.Value{}
+		p[plan.Key{Kind: plan.Hairpin, Endpoint: netip.AddrPortFrom(server.Endpoint.Addr(), 0)}] = plan.Value{}
 	}
 }
 

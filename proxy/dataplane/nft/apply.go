@@ -95,7 +95,8 @@ func (t *Table) transaction(ctx context.Context, ops []plan.Op) error {
 		}
 		intervals = plan.Apply(kept, ops)
 	}
-	return t.do(ctx, func(conn *nftables.Conn) error {
+	err := t.do(ctx, func(conn *nftables.Conn) error {
+		t.addTimeouts(conn, add)
 		if err := errors.Join(t.removeElements(conn, replaced), t.addElements(conn, add), t.removeElements(conn, remove)); err != nil {
 			return err
 		}
@@ -106,6 +107,10 @@ func (t *Table) transaction(ctx context.Context, ops []plan.Op) error {
 		}
 		return conn.Flush()
 	})
+	if err == nil {
+		t.noteTimeouts(ctx, ops)
+	}
+	return err
 }
 
 func (t *Table) addElements(conn *nftables.Conn, objects plan.Plan) error {

@@ -24,8 +24,12 @@ func encode(key plan.Key) []byte {
 		return append(addr, addr...)
 	case plan.ServiceCIDR, plan.PodCIDR:
 		return binary.NativeEndian.AppendUint32(key.Addr.AsSlice(), uint32(key.Bits))
-	case plan.OwnedMark:
+	case plan.OwnedMark, plan.AffinityTimeout:
 		return binary.NativeEndian.AppendUint32(nil, key.Mark)
+	case plan.Pin:
+		return encodePin(key)
+	case plan.Pinned:
+		return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, key.Mark), key.Pin)
 	case plan.FirewallAllow:
 		element := append(encodePort(key), key.Endpoint.Addr().AsSlice()...)
 		return binary.NativeEndian.AppendUint32(element, uint32(key.Bits))
@@ -43,6 +47,10 @@ func encodePort(key plan.Key) []byte {
 // element gives the element of an object with its value.
 func element(key plan.Key, value plan.Value) nftables.SetElement {
 	e := nftables.SetElement{Key: encode(key)}
+	if key.Kind == plan.AffinityTimeout {
+		e.VerdictData = remember(key, value)
+		return e
+	}
 	if slices.Contains(mapKinds, key.Kind) {
 		e.Val = binary.NativeEndian.AppendUint32(nil, value.Mark)
 	}
@@ -51,6 +59,9 @@ func element(key plan.Key, value plan.Value) nftables.SetElement {
 
 // value gives the value of an object whose element this is.
 func value(kind plan.Kind, e nftables.SetElement) plan.Value {
+	if kind == plan.AffinityTimeout {
+		return remembered(e.Val)
+	}
 	if slices.Contains(mapKinds, kind) && len(e.Val) == register {
 		return plan.Value{Mark: binary.NativeEndian.Uint32(e.Val)}
 	}
@@ -62,8 +73,9 @@ func decode(kind plan.Kind, f family, element []byte) (plan.Key, error) {
 	if len(element) != elementBytes(kind, f) {
 		return plan.Key{}, fmt.Errorf("set %s: element %x of %d bytes", listName(kind, f), element, len(element))
 	}
-	if kind == plan.OwnedMark {
-		return plan.MarkKey(kind, binary.NativeEndian.Uint32(element), f.ipv6), nil
+	switch kind {
+	case plan.OwnedMark, plan.AffinityTimeout, plan.Pin, plan.Pinned:
+		return decodeMark(kind, f, element), nil
 	}
 	addr, _ := netip.AddrFromSlice(element[:f.bytes])
 	rest := element[f.bytes:]
@@ -88,8 +100,12 @@ func elementBytes(kind plan.Kind, f family) int {
 		return 2 * f.bytes
 	case plan.ServiceCIDR, plan.PodCIDR:
 		return f.bytes + register
-	case plan.OwnedMark:
+	case plan.OwnedMark, plan.AffinityTimeout:
 		return register
+	case plan.Pinned:
+		return 2 * register
+	case plan.Pin:
+		return f.bytes + 2*register
 	case plan.FirewallAllow:
 		return 2*f.bytes + 3*register
 	default:

@@ -44,8 +44,15 @@ func drawKey(r *rapid.T) plan.Key {
 		return plan.Key{Kind: kind, Endpoint: netip.AddrPortFrom(addr, 0)}
 	case plan.ServiceCIDR, plan.PodCIDR:
 		return plan.PrefixKey(kind, drawPrefix(r))
-	case plan.OwnedMark:
-		return plan.MarkKey(kind, rapid.Uint32().Draw(r, "mark"), addr.Is6())
+	case plan.OwnedMark, plan.AffinityTimeout, plan.Pinned, plan.Pin:
+		key := plan.MarkKey(kind, rapid.Uint32().Draw(r, "mark"), addr.Is6())
+		switch kind {
+		case plan.Pinned:
+			key.Pin = rapid.Uint32().Draw(r, "pin")
+		case plan.Pin:
+			key.Endpoint = netip.AddrPortFrom(addr, rapid.Uint16().Draw(r, "port"))
+		}
+		return key
 	}
 	protocol := rapid.SampledFrom([]model.Protocol{model.TCP, model.UDP, model.SCTP}).Draw(r, "protocol")
 	key := plan.Key{Kind: kind, Addr: addr, Protocol: protocol, Port: rapid.Uint16().Draw(r, "port")}

@@ -16,7 +16,7 @@ const TableName = "mooring"
 // layoutMarker is an empty chain that nothing jumps to. Its name is the version of
 // sets and chains (rules may change freely: Setup writes them anew each time). A
 // table without it is replaced in one transaction that carries the elements over.
-const layoutMarker = "layout-2"
+const layoutMarker = "layout-3"
 
 // family is one of the two address families as the rules see it.
 type family struct {
@@ -48,8 +48,9 @@ var (
 	}
 	// markKinds have elements that are marks.
 	markKinds = []plan.Kind{plan.OwnedMark}
-	// mapKinds are maps of `address . protocol . port` to a mark.
-	mapKinds = []plan.Kind{plan.Split}
+	// mapKinds are maps: of `address . protocol . port` to a mark or a group, and those of
+	// affinity.go.
+	mapKinds = []plan.Kind{plan.Split, plan.Affinity, plan.AffinityInside, plan.AffinityTimeout, plan.Pin}
 	// prefixKinds have a set `address . length` that lists the prefixes as they were
 	// given, and a set of intervals that covers the same addresses. An interval set
 	// refuses overlaps, and ServiceCIDRs may overlap (KEP-1880). Those of a FirewallAllow
@@ -59,7 +60,7 @@ var (
 )
 
 // elementKinds are all kinds whose objects are elements.
-var elementKinds = slices.Concat(portKinds, markKinds, mapKinds, intervalKinds, []plan.Kind{plan.Hairpin})
+var elementKinds = slices.Concat(portKinds, markKinds, mapKinds, intervalKinds, []plan.Kind{plan.Hairpin, plan.Pinned})
 
 // Holds tells whether objects of a kind are elements of our sets.
 func Holds(kind plan.Kind) bool { return slices.Contains(elementKinds, kind) }
@@ -94,10 +95,11 @@ func sets(table *nftables.Table) map[string]*nftables.Set {
 		for _, kind := range markKinds {
 			add(&nftables.Set{Name: listName(kind, f), KeyType: nftables.TypeMark})
 		}
-		for _, kind := range mapKinds {
-			marks := concatenation(listName(kind, f), f.addr, nftables.TypeInetProto, nftables.TypeInetService)
-			marks.IsMap, marks.DataType = true, nftables.TypeMark
-			add(marks)
+		marks := concatenation(listName(plan.Split, f), f.addr, nftables.TypeInetProto, nftables.TypeInetService)
+		marks.IsMap, marks.DataType = true, nftables.TypeMark
+		add(marks)
+		for _, set := range affinitySets(f) {
+			add(set)
 		}
 		add(concatenation(listName(plan.Hairpin, f), f.addr, f.addr))
 		allow := concatenation(coverName(plan.FirewallAllow, f), f.addr, nftables.TypeInetProto, nftables.TypeInetService, f.addr)

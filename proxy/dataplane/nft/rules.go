@@ -22,6 +22,8 @@ import (
 //	                                                  carries the packet's mark
 //	forward      -140  conntrack -200                 filter 0
 //	output       -140  conntrack -200                 [replies -99, requests -98]
+//	received      110  IPVS: where it sends what stays here
+//	sent          -90  IPVS, both ways
 //	postrouting   100  [everything IPVS sends]        -
 //	leave         110  postrouting                    tunnels, which copy the mark
 const (
@@ -29,6 +31,9 @@ const (
 	priorityInput  = 90
 	prioritySource = 100
 	priorityLeave  = 110
+
+	priorityReceived = 110
+	prioritySent     = -90
 )
 
 // Config is what the constant rules depend on.
@@ -61,10 +66,12 @@ func (s skeleton) write() {
 	s.refuse()
 	s.unserved("unserved", jump("refuse"))
 	s.unserved("unusable", drop())
+	s.clients()
 	s.prerouting()
 	s.input()
 	s.crossing("forward", nftables.ChainHookForward, false)
 	s.crossing("output", nftables.ChainHookOutput, true)
+	s.chosen()
 	s.postrouting()
 	s.leave()
 }
@@ -118,9 +125,13 @@ func (s skeleton) input() {
 	c := s.hook("input", nftables.ChainHookInput, priorityInput, nftables.ChainTypeFilter)
 	s.rule(c, clearMark(s.config.Mark))
 	for _, f := range []family{ipv4, ipv6} {
+		s.enter(c, f, plan.AffinityInside, "inside", s.fromPods(f, true)...)
 		s.rule(c, is(f), s.fromPods(f, true), splitMark(f), accept())
 	}
 	s.markMasquerade(c, false)
+	for _, f := range []family{ipv4, ipv6} {
+		s.enter(c, f, plan.Affinity, "outside")
+	}
 }
 
 // markMasquerade marks what goes to virtual servers that are to see the node's address:
@@ -157,9 +168,13 @@ func (s skeleton) crossing(name string, hook *nftables.ChainHook, local bool) {
 	}
 	if local {
 		for _, f := range []family{ipv4, ipv6} {
+			s.enter(c, f, plan.AffinityInside, "inside")
 			s.rule(c, is(f), splitMark(f), accept())
 		}
 		s.markMasquerade(c, true)
+		for _, f := range []family{ipv4, ipv6} {
+			s.enter(c, f, plan.Affinity, "outside")
+		}
 	}
 }
 

@@ -47,6 +47,8 @@ type Table struct {
 	timeout time.Duration
 	table   *nftables.Table
 	sets    map[string]*nftables.Set
+	// timeouts are those of the groups in the kernel, as far as we made or read them.
+	timeouts timeouts
 
 	conn   *nftables.Conn
 	socket *netlink.Conn
@@ -57,7 +59,7 @@ type Table struct {
 // New gives the table, whether it is in the kernel yet or not.
 func New(config Config, timeout time.Duration) *Table {
 	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
-	return &Table{config: config, timeout: timeout, table: table, sets: sets(table)}
+	return &Table{config: config, timeout: timeout, table: table, sets: sets(table), timeouts: newTimeouts(nil)}
 }
 
 // Close closes the socket.
@@ -180,9 +182,15 @@ func (t *Table) Lacking(ctx context.Context) ([]string, error) {
 
 // write writes the whole table, with the elements given if an old one is replaced.
 func (t *Table) write(ctx context.Context, replace bool, kept plan.Plan) error {
-	err := t.doWithin(ctx, setupTimeout, func(conn *nftables.Conn) error {
+	t.timeouts = newTimeouts(kept)
+	unneeded, err := t.unneeded(ctx)
+	if err != nil {
+		return err
+	}
+	err = t.doWithin(ctx, setupTimeout, func(conn *nftables.Conn) error {
 		if replace {
 			conn.DelTable(t.table)
+			unneeded = nil
 		}
 		if err := t.addSkeleton(conn); err != nil {
 			return err
@@ -191,6 +199,9 @@ func (t *Table) write(ctx context.Context, replace bool, kept plan.Plan) error {
 			if err := t.addElements(conn, kept); err != nil {
 				return err
 			}
+		}
+		for _, timeout := range unneeded {
+			skeleton{conn, t.table, t.config}.forget(timeout)
 		}
 		if err := t.addCovers(conn, kept); err != nil {
 			return err
@@ -212,7 +223,11 @@ func (t *Table) addSkeleton(conn *nftables.Conn) error {
 		}
 	}
 	conn.FlushTable(t.table)
-	skeleton{conn, t.table, t.config}.write()
+	s := skeleton{conn, t.table, t.config}
+	s.write()
+	for timeout := range t.timeouts.groups {
+		s.remember(timeout)
+	}
 	return nil
 }
 
@@ -243,6 +258,7 @@ func (t *Table) Observe(ctx context.Context) (plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.timeouts = newTimeouts(result)
 	return result, t.dropUncovered(ctx, result)
 }
 
@@ -260,17 +276,27 @@ func (t *Table) exists(ctx context.Context) (bool, error) {
 
 // current tells whether the table is there and has our layout.
 func (t *Table) current(ctx context.Context) (bool, error) {
+	chains, err := t.chains(ctx)
+	return slices.Contains(chains, layoutMarker), err
+}
+
+// chains gives the names of the table's chains.
+func (t *Table) chains(ctx context.Context) ([]string, error) {
 	var chains []*nftables.Chain
 	err := t.do(ctx, func(conn *nftables.Conn) (err error) {
 		chains, err = conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("list nft chains: %w", err)
+		return nil, fmt.Errorf("list nft chains: %w", err)
 	}
-	return slices.ContainsFunc(chains, func(c *nftables.Chain) bool {
-		return c.Table.Name == TableName && c.Name == layoutMarker
-	}), nil
+	var names []string
+	for _, c := range chains {
+		if c.Table.Name == TableName {
+			names = append(names, c.Name)
+		}
+	}
+	return names, nil
 }
 
 // read reads the elements of the sets of some kinds. A set that is not there, or is
