@@ -3,6 +3,7 @@ package snapshotfile
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mooring-project/mooring/internal/model"
@@ -144,20 +145,21 @@ func (s *service) model(names names) (*model.Service, error) {
 	return out, nil
 }
 
-func fromSlice(s *model.EndpointSlice) *slice {
+// fromSlice puts the endpoints into room, if they fit.
+func fromSlice(s *model.EndpointSlice, room []endpoint) *slice {
 	out := &slice{
 		Namespace: s.Service.Namespace, Service: s.Service.Name, Name: s.Name, Cluster: s.Cluster,
-		Endpoints: make([]endpoint, len(s.Endpoints)),
+		Endpoints: slices.Grow(room[:0], len(s.Endpoints)),
 	}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, port{Name: p.Name, Protocol: uint8(p.Protocol), Port: p.Port})
 	}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
-		out.Endpoints[i] = endpoint{
+		out.Endpoints = append(out.Endpoints, endpoint{
 			Addr: fromAddr(e.Addr), State: bit(e.Ready, ready) | bit(e.Serving, serving) | bit(e.Terminating, terminating),
 			Hostname: e.Hostname, Pod: e.TargetPod, Node: e.Node, Zone: e.Zone, ForZones: e.ForZones, ForNodes: e.ForNodes,
-		}
+		})
 	}
 	return out
 }

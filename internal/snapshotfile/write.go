@@ -47,6 +47,8 @@ type encoder struct {
 	gob   *gob.Encoder
 	count int
 	err   error
+	// room is where the endpoints of one slice after the other are put.
+	room []endpoint
 }
 
 func (e *encoder) write(value any) {
@@ -64,7 +66,9 @@ func (e *encoder) snapshot(s *state.Snapshot) {
 	for _, entry := range s.Services() {
 		e.record(record{Service: fromService(entry.Service)})
 		for _, slice := range entry.Slices {
-			e.record(record{Slice: fromSlice(slice)})
+			r := record{Slice: fromSlice(slice, e.room)}
+			e.record(r)
+			e.room = r.Slice.Endpoints
 		}
 	}
 	for name := range s.Namespaces() {

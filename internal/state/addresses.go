@@ -40,11 +40,12 @@ func (t *Txn) indexService(key model.ServiceKey, before, after *Service) {
 	if t.store.uses == nil {
 		return
 	}
-	changed := changedAddresses(before, after)
-	for addr := range changed {
-		if after.holds(addr) {
-			t.useAddress(addr, key)
-		} else {
+	given, taken := changedAddresses(before, after)
+	for addr := range given {
+		t.useAddress(addr, key)
+	}
+	for addr := range taken {
+		if _, again := given[addr]; !again && !after.holds(addr) {
 			t.dropAddress(addr, key)
 		}
 	}
@@ -128,17 +129,19 @@ func (t *Txn) setUse(addr netip.Addr, use AddressUse) {
 	t.next.addresses = t.next.addresses.set(addr, &use)
 }
 
-// changedAddresses gives the addresses of those parts of two entries that differ.
-func changedAddresses(before, after *Service) map[netip.Addr]struct{} {
-	changed := make(map[netip.Addr]struct{})
-	add := func(addr netip.Addr) { changed[addr] = struct{}{} }
+// changedAddresses gives the addresses of those parts of two entries that differ: those that
+// the parts have afterwards, and those that they had before.
+func changedAddresses(before, after *Service) (given, taken map[netip.Addr]struct{}) {
+	given, taken = make(map[netip.Addr]struct{}), make(map[netip.Addr]struct{})
+	give := func(addr netip.Addr) { given[addr] = struct{}{} }
+	take := func(addr netip.Addr) { taken[addr] = struct{}{} }
 	if before.object() != after.object() {
-		before.eachServiceAddress(add)
-		after.eachServiceAddress(add)
+		before.eachServiceAddress(take)
+		after.eachServiceAddress(give)
 	}
-	addMissing(before, after, add)
-	addMissing(after, before, add)
-	return changed
+	addMissing(before, after, take)
+	addMissing(after, before, give)
+	return given, taken
 }
 
 // addMissing goes over the endpoints of the slices that one entry has and the other not.
