@@ -26,6 +26,9 @@ type feed struct {
 	// patience is how long start waits for the first complete list.
 	patience time.Duration
 
+	// keepings are the files to begin with and to write.
+	keepings []keeping
+
 	// follow runs beside the source until its context ends.
 	follow func(ctx context.Context)
 
@@ -39,13 +42,31 @@ type feed struct {
 func (f *feed) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
+	patience := f.restore()
+	for _, k := range f.keepings {
+		f.running.Go(func() { k.Run(ctx, k.store) })
+	}
 	for _, s := range f.sources {
 		f.running.Go(func() { s.run(ctx) })
 	}
 	f.running.Go(func() { f.follow(ctx) })
-	if !f.waitSynced() {
-		log.Warningf("serving before all objects are listed: %s passed", f.patience)
+	if !f.waitSynced(patience) {
+		log.Warningf("serving before all objects are listed: %s passed", patience)
 	}
+}
+
+// restore fills the stores from the files, and gives how long to wait for the sources then.
+func (f *feed) restore() time.Duration {
+	restored := 0
+	for _, k := range f.keepings {
+		if k.Restore(k.store) {
+			restored++
+		}
+	}
+	if restored > 0 && restored == len(f.sources) {
+		return min(f.patience, restoredPatience)
+	}
+	return f.patience
 }
 
 func (s feeding) run(ctx context.Context) {
@@ -55,8 +76,8 @@ func (s feeding) run(ctx context.Context) {
 }
 
 // waitSynced waits for all stores, as long as the patience lasts.
-func (f *feed) waitSynced() bool {
-	timeout := time.NewTimer(f.patience)
+func (f *feed) waitSynced(patience time.Duration) bool {
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for _, s := range f.sources {
 		for snap := s.store.Load(); !snap.Synced; snap = s.store.Load() {

@@ -45,8 +45,11 @@ func (m *Mooring) showFreshness(kinds []watch.KindStatus, now time.Time) {
 
 // staleness is the extended error of an answer from stale data (RFC 8914 sections 4.4
 // and 4.20).
-func (m *Mooring) staleness(a *answer) (e explanation, stale bool) {
+func (m *Mooring) staleness(snap view, a *answer) (e explanation, stale bool) {
 	text := m.stale.Load()
+	if asOf := snap.restored(); !asOf.IsZero() {
+		text = new(fromDisk(asOf, time.Now()))
+	}
 	if text == nil {
 		return explanation{}, false
 	}

@@ -29,7 +29,10 @@ type Mooring struct {
 	Upstream Upstream
 
 	config
-	source sourceConfig
+	source   sourceConfig
+	snapshot snapshotConfig
+	// keepings are the files on disk; none without the property snapshot.
+	keepings []keeping
 	// hostSearch is what autopath appends to the search path.
 	hostSearch []string
 	// turns counts answers that did not fit, to begin each elsewhere.
@@ -52,8 +55,7 @@ func (m *Mooring) Name() string { return pluginName }
 // Ready implements ready.Readiness: true once every kind of object has been listed, and,
 // if so configured, the data is fresh.
 func (m *Mooring) Ready() bool {
-	imports := m.Imports == nil || m.Imports.Load().Synced
-	return m.Store.Load().Synced && imports && (!m.freshness.unready || m.stale.Load() == nil)
+	return m.settled() && (!m.freshness.unready || m.stale.Load() == nil)
 }
 
 // ServeDNS implements plugin.Handler.
@@ -106,7 +108,7 @@ func (m *Mooring) passesOn(a *answer, n *name) bool {
 func (m *Mooring) reply(snap view, n *name, a *answer, r *dns.Msg) *dns.Msg {
 	reply := newReply(r, a.outcome.rcode())
 	reply.Answer, reply.Extra, reply.Truncated = a.records, a.extra, a.cut
-	if stale, is := m.staleness(a); is && r.IsEdns0() != nil {
+	if stale, is := m.staleness(snap, a); is && r.IsEdns0() != nil {
 		reply.Extra = append(reply.Extra, explained(stale))
 	}
 	if a.outcome == success {

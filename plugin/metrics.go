@@ -58,6 +58,7 @@ var (
 func (m *Mooring) watchSnapshots(ctx context.Context, sources []feeding) {
 	ticker := time.NewTicker(freshnessInterval)
 	defer ticker.Stop()
+	m.showDisk(time.Now())
 	seen := m.Store.Load()
 	for {
 		snap := m.Store.Load()
@@ -68,6 +69,7 @@ func (m *Mooring) watchSnapshots(ctx context.Context, sources []feeding) {
 		case <-snap.Superseded():
 		case now := <-ticker.C:
 			m.showFreshness(statuses(sources), now)
+			m.showDisk(now)
 		case <-ctx.Done():
 			return
 		}

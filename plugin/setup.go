@@ -32,8 +32,14 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	if err := m.snapshot.claim(c); err != nil {
+		return plugin.Error(pluginName, err)
+	}
+	if m.keepings, err = m.keep(sources); err != nil {
+		return plugin.Error(pluginName, err)
+	}
 	feed := &feed{
-		sources: sources, patience: m.source.startupTimeout,
+		sources: sources, keepings: m.keepings, patience: m.source.startupTimeout,
 		follow: func(ctx context.Context) { m.watchSnapshots(ctx, sources) },
 	}
 	c.OnStartup(func() error {
@@ -120,6 +126,7 @@ var directives = map[string]func(*Mooring, *caddy.Controller) error{
 	"negative_ttl":           parseNegativeTTL,
 	"noendpoints":            parseNoEndpoints,
 	"pods":                   parsePods,
+	"snapshot":               parseSnapshot,
 	"stale_after":            parseStaleAfter,
 	"startup_timeout":        parseStartupTimeout,
 	"tls":                    parseTLS,

@@ -36,22 +36,31 @@ type sourceConfig struct {
 
 // open makes the sources that the configuration names. It contacts nobody yet.
 func (m *Mooring) open() ([]feeding, error) {
-	s := &m.source
+	if m.source.manifests != "" {
+		source, err := watch.NewManifests(m.source.manifests, m.selection(), newLogger())
+		return []feeding{{source, m.Store}}, err
+	}
+	return m.openKubernetes(m.kubernetes())
+}
+
+// selection says which objects are wanted.
+func (m *Mooring) selection() watch.Selection {
 	selection := watch.Selection{
-		Labels:          s.labels,
-		NamespaceLabels: s.namespaceLabels,
-		NoEndpoints:     s.noEndpoints,
+		Labels:          m.source.labels,
+		NamespaceLabels: m.source.namespaceLabels,
+		NoEndpoints:     m.source.noEndpoints,
 		NoTargets:       !m.naming.podNames,
 	}
 	if !m.stock { // the stock plugin names itself by its Service, exposed or not
 		selection.Namespaces = slices.Sorted(maps.Keys(m.namespaces))
 	}
-	logger := slog.New(&logHandler{plugin: log})
-	if s.manifests != "" {
-		source, err := watch.NewManifests(s.manifests, selection, logger)
-		return []feeding{{source, m.Store}}, err
-	}
-	return m.openKubernetes(watch.KubernetesConfig{
+	return selection
+}
+
+// kubernetes says how to watch the API server.
+func (m *Mooring) kubernetes() watch.KubernetesConfig {
+	s := &m.source
+	return watch.KubernetesConfig{
 		Kubeconfig:  s.kubeconfig,
 		Context:     s.context,
 		Master:      s.endpoint,
@@ -62,10 +71,10 @@ func (m *Mooring) open() ([]feeding, error) {
 		Burst:       s.burst,
 		MaxInflight: s.maxInflight,
 		UserAgent:   userAgent(),
-		Selection:   selection,
+		Selection:   m.selection(),
 		Want:        watch.Want{Namespaces: true, Pods: m.pods == podsVerified},
-		Logger:      logger,
-	})
+		Logger:      newLogger(),
+	}
 }
 
 // openKubernetes makes the source of this cluster's objects, and if there is a
@@ -83,6 +92,8 @@ func userAgent() string {
 	version, _, _ := strings.Cut(caddy.AppVersion, " ")
 	return fmt.Sprintf("%s/%s (%s/%s)", caddy.AppName, version, runtime.GOOS, runtime.GOARCH)
 }
+
+func newLogger() *slog.Logger { return slog.New(&logHandler{plugin: log}) }
 
 // logHandler hands what a source logs to CoreDNS's log, so that both look alike.
 type logHandler struct {

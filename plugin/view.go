@@ -24,5 +24,6 @@ func (m *Mooring) localView() view {
 	return view{local, local}
 }
 
-// synced tells whether everything has been listed that a verdict may depend on.
-func (v view) synced() bool { return v.Synced && v.local.Synced }
+// synced tells whether everything has been listed that a verdict may depend on, now or in the
+// past that the snapshot is from.
+func (v view) synced() bool { return v.Usable() && v.local.Usable() }

@@ -15,21 +15,22 @@ const module = "github.com/mooring-project/mooring/"
 // inner says which packages of our own a package may import: the arrows of ARCHITECTURE.md. The
 // rule of the longest matching prefix counts; packages without one may import anything of ours.
 var inner = map[string][]string{
-	"internal/model":    {},
-	"internal/policy":   {"internal/model"},
-	"internal/state":    {"internal/model"},
-	"internal/watch":    {"internal/model", "internal/state"},
-	"plugin":            {"internal/model", "internal/state", "internal/watch", "internal/policy"},
-	"proxy/plan":        {"internal/model", "internal/policy", "internal/state"},
-	"proxy/drain":       {"internal/model", "proxy/plan"},
-	"proxy/config":      {},
-	"proxy/health":      {},
-	"proxy/relay":       {"internal/model", "proxy/plan"},
-	"proxy/dataplane":   {"internal/model", "proxy/plan", "proxy/dataplane"},
-	"proxy/reconcile":   {"internal/model", "internal/policy", "internal/state", "proxy/drain", "proxy/plan"},
-	"proxy":             {"internal", "proxy"},
-	"cmd/mooring-dns":   {"plugin", "internal"},
-	"cmd/mooring-proxy": {"proxy", "internal"},
+	"internal/model":        {},
+	"internal/policy":       {"internal/model"},
+	"internal/state":        {"internal/model"},
+	"internal/watch":        {"internal/model", "internal/state"},
+	"internal/snapshotfile": {"internal/model", "internal/state"},
+	"plugin":                {"internal/model", "internal/state", "internal/watch", "internal/policy", "internal/snapshotfile"},
+	"proxy/plan":            {"internal/model", "internal/policy", "internal/state"},
+	"proxy/drain":           {"internal/model", "proxy/plan"},
+	"proxy/config":          {},
+	"proxy/health":          {},
+	"proxy/relay":           {"internal/model", "proxy/plan"},
+	"proxy/dataplane":       {"internal/model", "proxy/plan", "proxy/dataplane"},
+	"proxy/reconcile":       {"internal/model", "internal/policy", "internal/state", "proxy/drain", "proxy/plan"},
+	"proxy":                 {"internal", "proxy"},
+	"cmd/mooring-dns":       {"plugin", "internal"},
+	"cmd/mooring-proxy":     {"proxy", "internal"},
 }
 
 // outer says who alone may import the packages of others that begin with a prefix.
