@@ -156,6 +156,21 @@ func neighbour(t *testing.T, addr netip.Addr) int {
 	return netlink.NUD_NONE
 }
 
+// A daemon of the node serves, as the API server of a control plane node does.
+func TestEndpointOnTheNodeItself(t *testing.T) {
+	l := newLab(t)
+	l.routes()
+	everyWay(t, l, func(t *testing.T, w way) {
+		w.serve(t, l.node, 8080)
+		l.run(l.context(), l.entry(w, w.everywhere(), l.node))
+		for to, port := range map[netip.Addr]uint16{serviceAddr(w.ipv6): 80, balancerAddr(w.ipv6): 80, l.node.addr(w.ipv6): 30080} {
+			for from, seen := range map[*host]*host{l.pod1: l.pod1, l.node: l.node, l.client: l.client} {
+				w.expect(t, from, to, port, l.node, seen.addr(w.ipv6))
+			}
+		}
+	})
+}
+
 func TestLeavingEndpointKeepsItsConnections(t *testing.T) {
 	l := newLab(t)
 	for _, w := range []way{{false, model.TCP}, {true, model.TCP}} {

@@ -67,6 +67,9 @@ func some() plan.Plan {
 	p[mark], p[mark.OwnedKey()] = plan.Value{Scheduler: "rr"}, plan.Value{}
 	server.Kind = plan.Split
 	p[server] = plan.Value{Mark: mark.Mark}
+	server.Kind = plan.Affinity
+	p[server] = plan.Value{Mark: 0x01000009}
+	p[plan.MarkKey(plan.AffinityTimeout, 0x01000009, false)] = plan.Value{Timeout: 10}
 	return p
 }
 
@@ -87,7 +90,7 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 	kernel := ready(t)
 	apply(t, kernel, some())
 	edit(t, func(conn *nftables.Conn, table *nftables.Table) {
-		conn.DelChain(&nftables.Chain{Table: table, Name: "layout-2"})
+		conn.DelChain(&nftables.Chain{Table: table, Name: "layout-3"})
 		conn.AddChain(&nftables.Chain{Table: table, Name: "layout-0"})
 		// A chain that would go on doing something.
 		conn.AddChain(&nftables.Chain{
@@ -99,7 +102,8 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, kernel, some())
-	if got := strings.Join(chains(t), " "); got != "forward input layout-2 leave output postrouting prerouting refuse unserved unusable" {
+	if got := strings.Join(chains(t), " "); got != "affinity-10 affinity-10-masqueraded forward input inside kept kept-masqueraded "+
+		"layout-3 leave output outside outside-masqueraded postrouting prerouting received refuse reroute sent unserved unusable" {
 		t.Errorf("chains: %s", got)
 	}
 }
@@ -260,7 +264,12 @@ func TestNftPrintsTheTable(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	if want := "ip daddr . meta l4proto . th dport @divert-v4"; !strings.Contains(string(output), want) {
-		t.Errorf("%q is not in:\n%s", want, output)
+	for _, want := range []string{
+		"ip daddr . meta l4proto . th dport @divert-v4",
+		"update @clients-v6 { ip6 saddr . meta priority timeout 10s : meta mark }",
+	} {
+		if !strings.Contains(string(output), want) {
+			t.Errorf("%q is not in:\n%s", want, output)
+		}
 	}
 }

@@ -60,9 +60,11 @@ func (s fragment) affinity(port model.ServicePort, fronts []front, kind Kind, lo
 // pins gives the marks of endpoints, and whether every endpoint has one.
 func (s fragment) pins(v view, group uint32, selection policy.Selection) (map[netip.AddrPort]uint32, bool) {
 	pins := map[netip.AddrPort]uint32{}
+	weights, _, _ := s.weighting(s.service)
 	v.use = pin
 	for _, verdict := range selection {
-		if !verdict.Use {
+		// Whose weight is 0 takes nobody back either.
+		if !verdict.Use || weights.of(verdict.Endpoint) == 0 {
 			continue
 		}
 		v.endpoint = verdict.Target

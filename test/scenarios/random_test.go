@@ -55,6 +55,9 @@ func (g generator) service(number int) *state.Service {
 		Type:                  model.LoadBalancer,
 		ExternalTrafficPolicy: g.policy(), InternalTrafficPolicy: g.policy(),
 	}
+	if g.rarely() {
+		s.AffinityTimeout = 3 * time.Hour
+	}
 	address := func(prefix netip.Prefix) netip.Addr {
 		addr := prefix.Addr()
 		for range 16 + number {
@@ -124,7 +127,7 @@ func (g generator) slices(s *model.Service) []*model.EndpointSlice {
 }
 
 func (g generator) endpoint(h host, ipv6, hinted bool) model.Endpoint {
-	e := model.Endpoint{Addr: h.addr(ipv6), Node: h.node}
+	e := model.Endpoint{Addr: h.addr(ipv6), About: &model.About{Node: h.node}}
 	switch g.IntN(6) {
 	case 0:
 		e.Terminating = g.maybe()
@@ -136,10 +139,10 @@ func (g generator) endpoint(h host, ipv6, hinted bool) model.Endpoint {
 		e.Ready, e.Serving = true, true
 	}
 	if hinted && !g.rarely() {
-		e.ForZones = []string{[]string{zone, "elsewhere"}[g.IntN(2)]}
+		e.About.ForZones = []string{[]string{zone, "elsewhere"}[g.IntN(2)]}
 	}
 	if hinted && g.maybe() {
-		e.ForNodes = []string{[]string{theNode.node, "node-2"}[g.IntN(2)]}
+		e.About.ForNodes = []string{[]string{theNode.node, "node-2"}[g.IntN(2)]}
 	}
 	return e
 }

@@ -27,7 +27,8 @@ func (s skeleton) clients() {
 	s.kept()
 }
 
-// inside is for pods and the node at addresses with a second view.
+// inside is for pods at addresses with a second view: they are seen as what they are there. The
+// node's own connections get an address of its own, as they do without affinity.
 func (s skeleton) inside() {
 	c := s.chain("inside")
 	for _, f := range []family{ipv4, ipv6} {
@@ -95,6 +96,7 @@ func (s skeleton) remember(timeout uint32) {
 		s.rule(c, is(f), pinned(f, true), pinOf(f), client(f, forgetClient, 0), update)
 	}
 	s.rule(c, put(expr.MetaKeyPRIORITY, 0))
+	s.rule(c, put(expr.MetaKeyMARK, 0))
 	s.rule(masqueraded, changePriority(^uint32(plan.Masqueraded), 0))
 	s.rule(masqueraded, jump(c.Name))
 	s.rule(masqueraded, put(expr.MetaKeyMARK, s.config.MasqueradeMark))

@@ -24,6 +24,7 @@ import (
 //	output       -140  conntrack -200                 [replies -99, requests -98]
 //	received      110  IPVS: where it sends what stays here
 //	sent          -90  IPVS, both ways
+//	reroute       -89  sent
 //	postrouting   100  [everything IPVS sends]        -
 //	leave         110  postrouting                    tunnels, which copy the mark
 const (
@@ -34,6 +35,7 @@ const (
 
 	priorityReceived = 110
 	prioritySent     = -90
+	priorityReroute  = -89
 )
 
 // Config is what the constant rules depend on.
@@ -72,6 +74,7 @@ func (s skeleton) write() {
 	s.crossing("forward", nftables.ChainHookForward, false)
 	s.crossing("output", nftables.ChainHookOutput, true)
 	s.chosen()
+	s.reroute()
 	s.postrouting()
 	s.leave()
 }
@@ -168,13 +171,25 @@ func (s skeleton) crossing(name string, hook *nftables.ChainHook, local bool) {
 	}
 	if local {
 		for _, f := range []family{ipv4, ipv6} {
-			s.enter(c, f, plan.AffinityInside, "inside")
+			s.enter(c, f, plan.AffinityInside, "outside-masqueraded")
 			s.rule(c, is(f), splitMark(f), accept())
 		}
 		s.markMasquerade(c, true)
 		for _, f := range []family{ipv4, ipv6} {
 			s.enter(c, f, plan.Affinity, "outside")
 		}
+	}
+}
+
+// reroute keeps on the host what the host sends to a Service that a daemon of its own serves:
+// IPVS changes the destination and leaves the route to the Service's address ("preserve old
+// route", __ip_vs_get_out_rt, ip_vs_xmit.c). A changed mark has the kernel look it up again;
+// this one is taken away in input. No other bit may stay, or IPVS would balance once more.
+func (s skeleton) reroute() {
+	c := s.hook("reroute", nftables.ChainHookOutput, priorityReroute, nftables.ChainTypeRoute)
+	for _, f := range []family{ipv4, ipv6} {
+		here := []expr.Any{addressAt(f, destination, first), addressAt(f, destination, first+f.registers()), in(plan.Hairpin, f)}
+		s.rule(c, is(f), notLoopback(), here, toThisHost(), put(expr.MetaKeyMARK, s.config.Mark))
 	}
 }
 
@@ -334,6 +349,22 @@ func splitMark(f family) []expr.Any {
 // hasMarkOf matches packets whose mark is that of a second view.
 func hasMarkOf(f family) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: first}, in(plan.OwnedMark, f)}
+}
+
+// toThisHost matches packets whose destination is an address of this host.
+func toThisHost() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+}
+
+func notLoopback() []expr.Any {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, "lo")
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: name},
+	}
 }
 
 // fromThisHost matches packets whose source is an address of this host.
