@@ -76,6 +76,13 @@ func (a *addresses) nodePorts(node *model.Node) []netip.Addr {
 	return selected
 }
 
+// has tells whether an address is the host's.
+func (a *addresses) has(ip netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Contains(a.found, ip)
+}
+
 // primaryAddresses gives the node's first address of each family, internal ones before external
 // ones as the Node object lists them; given, if valid, replaces that of its family.
 func primaryAddresses(node *model.Node, given netip.Addr) []netip.Addr {

@@ -54,13 +54,13 @@ func (h *healthChecks) recheck() {
 	}
 }
 
-// run follows the snapshots until ctx ends. Until the first one is synced nothing is answered.
+// run follows the snapshots until ctx ends. Until the first one is usable nothing is answered.
 func (h *healthChecks) run(ctx context.Context) {
 	h.seen, h.counts = state.NewStore().Load(), make(map[model.ServiceKey]checkCounts)
 	for {
 		snapshot := h.store.Load()
 		var again <-chan time.Time
-		if snapshot.Synced && !h.apply(snapshot) {
+		if snapshot.Usable() && !h.apply(snapshot) {
 			again = time.After(checkAgain)
 		}
 		select {

@@ -61,7 +61,11 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	listeners := relay.NewSet(logger)
 	defer listeners.Close()
 	store := state.NewStore()
-	servers := &servers{config: c, logger: logger, store: store}
+	keeper, err := restore(c, store, own, source, logger)
+	if err != nil {
+		return err
+	}
+	servers := &servers{config: c, logger: logger, store: store, keeper: keeper}
 	measured := servers.newMetrics(source)
 	options := loopOptions(c, store, own, logger)
 	options.Dataplane, options.Observe, options.Watch = split{kernel, listeners}, measured.Observe, watch.Run
@@ -72,6 +76,9 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	logger.Info("serving", "node", c.Node, "source", c.Source)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx, store) })
+	if keeper != nil {
+		group.Go(func() error { keeper.Run(ctx, store); return nil })
+	}
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { checks.run(ctx); return nil })
 	group.Go(func() error {
@@ -107,14 +114,19 @@ func Cleanup(ctx context.Context, c config.Config, logger *slog.Logger) error {
 
 // NewSource gives what the proxy reads Services from.
 func NewSource(c config.Config, logger *slog.Logger) (watch.Source, error) {
-	return watch.Parse(c.Source, watch.KubernetesConfig{
+	return watch.Parse(c.Source, sourceConfig(c, logger))
+}
+
+// sourceConfig says which objects to read, and how.
+func sourceConfig(c config.Config, logger *slog.Logger) watch.KubernetesConfig {
+	return watch.KubernetesConfig{
 		Kubeconfig: c.Kubeconfig, Master: c.Master, QPS: c.QPS, Burst: c.Burst,
 		ContentType: c.ContentType, AcceptContentTypes: c.AcceptContentTypes, UserAgent: "mooring-proxy",
 		// Headless Services have no address to serve, and may have very many endpoints.
 		Selection: watch.Selection{NoHeadless: true},
 		Want:      watch.Want{Node: c.Node, ServiceCIDRs: true},
 		Logger:    logger,
-	})
+	}
 }
 
 // loopOptions are those that say what is to be, without the parts that do something.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/snapshotfile"
 	"github.com/mooring-project/mooring/internal/state"
 	"github.com/mooring-project/mooring/internal/watch"
 	"github.com/mooring-project/mooring/proxy/config"
@@ -23,14 +24,20 @@ type servers struct {
 	logger *slog.Logger
 	store  *state.Store
 	status func() reconcile.Status
+	// keeper keeps the snapshot on disk; nil if there is none.
+	keeper *snapshotfile.Keeper
 }
 
 // newMetrics gives the metrics of a proxy; loop is asked for its status from the first scrape on.
 func (s *servers) newMetrics(source watch.Source) *metrics.Metrics {
-	return metrics.New(metrics.Sources{
+	sources := metrics.Sources{
 		Store: s.store, Status: func() reconcile.Status { return s.status() }, Freshness: source.Status,
 		Node: s.config.Node, Families: families(),
-	})
+	}
+	if s.keeper != nil {
+		sources.Disk = s.keeper.Status
+	}
+	return metrics.New(sources)
 }
 
 // run has both servers answer until ctx ends.
@@ -66,7 +73,7 @@ func (s *servers) healthy() bool { return s.report().InTime(time.Now(), s.patien
 // pendingSince gives the time since which something has been waiting: what could not be applied,
 // or a snapshot that the loop has not come to.
 func pendingSince(status reconcile.Status, newest *state.Snapshot) time.Time {
-	if status.PendingSince.IsZero() && newest.Synced && newest.Revision != status.Revision {
+	if status.PendingSince.IsZero() && newest.Usable() && newest.Revision != status.Revision {
 		return newest.ChangedAt
 	}
 	return status.PendingSince

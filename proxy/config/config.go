@@ -68,6 +68,10 @@ type Config struct {
 	DrainTimeout time.Duration
 	// AuditPeriod is how often the kernel is read back; 0 means never.
 	AuditPeriod time.Duration
+	// Snapshot is the file that keeps the last known objects, empty for none;
+	// SnapshotMaxAge is how old they may be to begin with.
+	Snapshot       string
+	SnapshotMaxAge time.Duration
 	// Mark is the one bit of the packet mark that diverts a packet to this host, Table the
 	// route table it is looked up in, RulePriority the place of the rule that says so; 0
 	// leaves the data plane's defaults.
@@ -122,6 +126,8 @@ func (s *settings) checkChoices() error {
 	switch {
 	case s.source != "kubernetes" && !strings.HasPrefix(s.source, "manifests:"):
 		return fmt.Errorf("--source %q: use kubernetes or manifests:PATH", s.source)
+	case s.snapshot != "" && s.source != "kubernetes":
+		return fmt.Errorf("--snapshot %s: only for --source kubernetes; manifests are on disk already", s.snapshot)
 	case s.node == "":
 		return fmt.Errorf("the node's name is empty: give --hostname-override or hostnameOverride")
 	case !slices.Contains(schedulers, s.IPVS.Scheduler):
@@ -154,6 +160,7 @@ func (s *settings) resolve() (Config, error) {
 		Scheduler: f.IPVS.Scheduler, SyncPeriod: f.IPVS.SyncPeriod.Duration,
 		TCPTimeout: f.IPVS.TCPTimeout.Duration, TCPFinTimeout: f.IPVS.TCPFinTimeout.Duration, UDPTimeout: f.IPVS.UDPTimeout.Duration,
 		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout, AuditPeriod: s.auditPeriod,
+		Snapshot: s.snapshot, SnapshotMaxAge: s.snapshotMaxAge,
 		Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
 		Verbosity: int(f.Logging.Verbosity), LogFormat: f.Logging.Format,
 		Conntrack: s.conntrack(),

@@ -22,9 +22,12 @@ type settings struct {
 	master       string
 	drainTimeout time.Duration
 	auditPeriod  time.Duration
-	mark         uint32
-	table        int
-	rulePriority int
+	// snapshot is a file, snapshotMaxAge how old what it holds may be.
+	snapshot       string
+	snapshotMaxAge time.Duration
+	mark           uint32
+	table          int
+	rulePriority   int
 	// healthzPort and metricsPort are flags of old: 0 switches the server off, -1 is not given.
 	healthzPort, metricsPort int
 }
@@ -36,7 +39,7 @@ const (
 )
 
 func newSettings() *settings {
-	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, auditPeriod: time.Minute, healthzPort: -1, metricsPort: -1}
+	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, auditPeriod: time.Minute, snapshotMaxAge: 24 * time.Hour, healthzPort: -1, metricsPort: -1}
 	setDefaults(&s.KubeProxyConfiguration)
 	return s
 }
@@ -175,6 +178,7 @@ func (s *settings) checkDurations() error {
 		{"conntrack.udpStreamTimeout", s.Conntrack.UDPStreamTimeout.Duration, false},
 		{"--drain-timeout", s.drainTimeout, false},
 		{"--audit-period", s.auditPeriod, false},
+		{"--snapshot-max-age", s.snapshotMaxAge, true},
 	} {
 		if d.value < 0 || d.positive && d.value == 0 {
 			return fmt.Errorf("%s %s: must be greater than 0%s", d.name, d.value, map[bool]string{false: ", or 0"}[d.positive])

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/mooring-project/mooring/internal/snapshotfile"
 	"github.com/mooring-project/mooring/internal/state"
 	"github.com/mooring-project/mooring/internal/watch"
 	"github.com/mooring-project/mooring/proxy/reconcile"
@@ -23,6 +24,8 @@ type Sources struct {
 	Store     *state.Store
 	Status    func() reconcile.Status
 	Freshness func() []watch.KindStatus
+	// Disk tells how the snapshot on disk does; nil if there is none.
+	Disk func() snapshotfile.Status
 	// Node is this node's name.
 	Node string
 	// Families are the values of the label ip_family: IPv4, IPv6 or both. A round of our
@@ -42,6 +45,7 @@ type Metrics struct {
 	endpointsTotal, servicesTotal, healthz, livez                *prometheus.CounterVec
 	objects, draining, contactAge, failing, objectsRead, repairs *prometheus.GaugeVec
 	dataplaneRepairs                                             *prometheus.GaugeVec
+	restoredAge, diskAge, diskBytes, diskFailures                *prometheus.GaugeVec
 	operations, applyErrors                                      *prometheus.CounterVec
 
 	// mu guards what follows.
@@ -106,6 +110,10 @@ func (m *Metrics) defineOwn() {
 	m.failing = c.gauge("mooring_source_failing", "1 if a kind of object cannot be read at present, 0 if it can.", "kind")
 	m.objectsRead = c.gauge("mooring_source_listed", "1 once everything of a kind has been read, 0 before.", "kind")
 	m.repairs = c.gauge("mooring_source_audit_repairs", "Objects of a kind whose changes the watch had missed and the audit has found, since the start.", "kind")
+	m.restoredAge = c.gauge("mooring_restored_age_seconds", "Age of the snapshot from disk that is served; 0 once the API server has been reached.")
+	m.diskAge = c.gauge("mooring_disk_snapshot_age_seconds", "Time since what the snapshot on disk holds was last known to be current.")
+	m.diskBytes = c.gauge("mooring_disk_snapshot_bytes", "Size of the snapshot on disk.")
+	m.diskFailures = c.gauge("mooring_disk_snapshot_write_failures", "Writes of the snapshot on disk that went wrong, since the start.")
 	m.applyErrors.WithLabelValues()
 }
 
@@ -198,6 +206,22 @@ func (m *Metrics) refresh(now time.Time) {
 	m.dataplaneRepairs.WithLabelValues().Set(float64(status.Repaired))
 	for _, kind := range m.sources.Freshness() {
 		m.refreshKind(kind, now)
+	}
+	if m.sources.Disk != nil {
+		m.refreshDisk(m.sources.Disk(), newest.Restored, now)
+	}
+}
+
+// refreshDisk sets what concerns the snapshot on disk; asOf is that of what is served from it.
+func (m *Metrics) refreshDisk(disk snapshotfile.Status, asOf, now time.Time) {
+	m.diskBytes.WithLabelValues().Set(float64(disk.Octets))
+	m.diskFailures.WithLabelValues().Set(float64(disk.Failures))
+	if !disk.AsOf.IsZero() {
+		m.diskAge.WithLabelValues().Set(now.Sub(disk.AsOf).Seconds())
+	}
+	m.restoredAge.WithLabelValues().Set(0)
+	if !asOf.IsZero() {
+		m.restoredAge.WithLabelValues().Set(now.Sub(asOf).Seconds())
 	}
 }
 

@@ -54,6 +54,7 @@ func (r *Reconciler) audit(ctx context.Context, sign string) int {
 		r.record(op)
 		r.dirty[op.Key] = struct{}{}
 	}
+	r.lost(found)
 	if len(told) > 0 {
 		r.tell(sign, len(told), told[0].String())
 	}

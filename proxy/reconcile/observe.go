@@ -24,6 +24,7 @@ type Round struct {
 
 // round plans a snapshot and applies what changed.
 func (r *Reconciler) round(snapshot *state.Snapshot) (begun Round) {
+	r.followSync(snapshot)
 	r.followNode(snapshot)
 	begun = Round{Before: r.planned, After: snapshot, Began: time.Now()}
 	r.update(snapshot)

@@ -18,7 +18,7 @@ func Preview(ctx context.Context, options Options) ([]plan.Op, error) {
 		return nil, err
 	}
 	r.take(observed)
-	snapshot, err := r.firstSynced(ctx)
+	snapshot, err := r.firstUsable(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,11 @@ type Reconciler struct {
 	ledger   *drain.Ledger
 	ramps    *slowstart.Ramps
 	planned  *state.Snapshot
-	dirty    map[plan.Key]struct{}
+	// found is what the kernel held at first; nil from the first synced snapshot on.
+	found *found
+	// anew has every Service planned in the next round.
+	anew  bool
+	dirty map[plan.Key]struct{}
 	// complaints are the problems of Services that have been logged.
 	complaints map[model.ServiceKey][]plan.Problem
 	kinds      map[plan.Kind]int
@@ -143,14 +147,14 @@ func New(options Options) *Reconciler {
 // Status gives what the loop last achieved.
 func (r *Reconciler) Status() Status { return *r.status.Load() }
 
-// Run sets up the data plane, waits for a synced snapshot, and keeps the data plane equal to the
+// Run sets up the data plane, waits for a usable snapshot, and keeps the data plane equal to the
 // newest one until ctx ends. It returns an error only if the data plane cannot be set up and
 // observed at the start.
 func (r *Reconciler) Run(ctx context.Context) error {
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}
-	snapshot, err := r.firstSynced(ctx)
+	snapshot, err := r.firstUsable(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended before there was anything to do
 	}
@@ -187,17 +191,21 @@ func (r *Reconciler) take(observed plan.Plan) {
 	r.applied, r.audited = plan.Apply(observed, nil), time.Now()
 	r.recount()
 	r.context.Marks.Adopt(observed)
+	if r.planned == nil || !r.planned.Synced {
+		r.found, r.anew = newFound(observed), true
+	}
 	for key := range r.applied {
 		r.dirty[key] = struct{}{}
 	}
 	r.touch(r.assembly.Keys())
 }
 
-// firstSynced waits until a source has listed everything.
-func (r *Reconciler) firstSynced(ctx context.Context) (*state.Snapshot, error) {
+// firstUsable waits until a source has listed everything, or what an earlier process knew has been
+// restored.
+func (r *Reconciler) firstUsable(ctx context.Context) (*state.Snapshot, error) {
 	for {
 		snapshot := r.options.Store.Load()
-		if snapshot.Synced {
+		if snapshot.Usable() {
 			return snapshot, nil
 		}
 		select {
@@ -286,6 +294,9 @@ func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
 		r.context.Marks.Forget(key)
 	}
 	fragment := r.context.Service(entry)
+	if r.found.overlaps(fragment) {
+		return
+	}
 	var slowStart time.Duration
 	if entry != nil {
 		slowStart = r.context.SlowStart(entry.Service)
@@ -354,6 +365,10 @@ func (r *Reconciler) operations(now time.Time) []plan.Op {
 	// Real servers are decided first: whether what leads to them may go depends on
 	// whether they stay to drain.
 	for _, key := range slices.SortedFunc(maps.Keys(r.dirty), realServersFirst) {
+		if r.found.has(key) {
+			delete(r.dirty, key)
+			continue
+		}
 		have, inHave := r.applied[key]
 		want, inWant := r.assembly.Want(key)
 		want, inWant = r.ledger.Decide(key, have, inHave, want, inWant, now)
