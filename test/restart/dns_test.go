@@ -1,0 +1,232 @@
+// Package restart_test starts the real programs while the API server is away.
+package restart_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/mooring-project/mooring/test/controlplane"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type testLog struct{ t *testing.T }
+
+// Write implements io.Writer.
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Logf("%s", strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+// server is mooring-dns on a port of its own.
+type server struct {
+	t                           *testing.T
+	program, corefile, snapshot string
+	addr                        string
+	process                     *exec.Cmd
+}
+
+func newServer(t *testing.T, kubeconfig string) *server {
+	t.Helper()
+	directory := t.TempDir()
+	s := &server{
+		t: t, program: filepath.Join(directory, "mooring-dns"), corefile: filepath.Join(directory, "Corefile"),
+		snapshot: filepath.Join(directory, "snapshot"), addr: freeAddress(t),
+	}
+	build := exec.Command("go", "build", "-o", s.program, "../../cmd/mooring-dns")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, output)
+	}
+	_, port, _ := net.SplitHostPort(s.addr)
+	corefile := fmt.Sprintf("cluster.local:%s {\n bind 127.0.0.1\n mooring {\n  kubeconfig %s\n  snapshot %s\n }\n}\n", port, kubeconfig, s.snapshot)
+	if err := os.WriteFile(s.corefile, []byte(corefile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if s.process != nil {
+			s.kill()
+		}
+	})
+	return s
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.LocalAddr().String()
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	s.process = exec.Command(s.program, "-conf", s.corefile)
+	s.process.Stdout, s.process.Stderr = testLog{s.t}, testLog{s.t}
+	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.process.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// kill leaves the server no time to write anything.
+func (s *server) kill() {
+	_ = s.process.Process.Kill()
+	_ = s.process.Wait()
+	s.process = nil
+}
+
+// ask gives the answer to an A question from a client with EDNS; nil if there is none.
+func (s *server) ask(name string) *dns.Msg {
+	query := new(dns.Msg).SetQuestion(name+".shop.svc.cluster.local.", dns.TypeA)
+	query.SetEdns0(1232, false)
+	reply, _, err := (&dns.Client{Timeout: 100 * time.Millisecond}).Exchange(query, s.addr)
+	if err != nil {
+		return nil
+	}
+	return reply
+}
+
+// explained gives the extended errors of an answer.
+func explained(reply *dns.Msg) (text string) {
+	if opt := reply.IsEdns0(); opt != nil {
+		for _, option := range opt.Option {
+			text += option.String() + "; "
+		}
+	}
+	return text
+}
+
+func until(t *testing.T, what string, limit time.Duration, met func() bool) {
+	t.Helper()
+	begin := time.Now()
+	for !met() {
+		if time.Since(begin) > limit {
+			t.Fatalf("no %s within %s", what, limit)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Logf("%s after %s", what, time.Since(begin).Round(time.Millisecond))
+}
+
+func (s *server) wait(what string, limit time.Duration, name string, met func(*dns.Msg) bool) {
+	s.t.Helper()
+	until(s.t, what, limit, func() bool {
+		reply := s.ask(name)
+		return reply != nil && met(reply)
+	})
+}
+
+func startControlPlane(t *testing.T) (*controlplane.ControlPlane, kubernetes.Interface) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a real control plane, which takes seconds, and its first build minutes: left out by -short")
+	}
+	dir, err := controlplane.Build(t.Context(), testLog{t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plane, err := controlplane.Start(t.Context(), controlplane.Options{BinDir: dir, NoControllerManager: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(plane.Stop)
+	api, err := kubernetes.NewForConfig(plane.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return plane, api
+}
+
+func create(ctx context.Context, t *testing.T, api kubernetes.Interface, name string) {
+	t.Helper()
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+	if _, err := api.CoreV1().Services("shop").Create(ctx, service, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func answered(reply *dns.Msg) bool { return len(reply.Answer) == 1 }
+
+func missing(reply *dns.Msg) bool { return reply.Rcode == dns.RcodeNameError }
+
+// TestDNSStartsWithoutTheAPIServer kills the server, takes the API server away, and starts the
+// server again: it answers within a second and says from what, and follows when the API server
+// comes back, with a Service less and one more.
+func TestDNSStartsWithoutTheAPIServer(t *testing.T) {
+	plane, api := startControlPlane(t)
+	create(t.Context(), t, api, "web")
+	create(t.Context(), t, api, "old")
+	s := newServer(t, plane.Kubeconfig())
+	s.start()
+	s.wait("answer", 20*time.Second, "web", answered)
+	if reply := s.ask("web"); reply == nil || explained(reply) != "" {
+		t.Errorf("with the API server there:\n%s", reply)
+	}
+	until(t, "file", 10*time.Second, func() bool { _, err := os.Stat(s.snapshot); return err == nil })
+	s.kill()
+	if err := api.CoreV1().Services("shop").Delete(t.Context(), "old", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	create(t.Context(), t, api, "new")
+	plane.StopAPIServer()
+
+	s.start()
+	s.wait("answer without the API server", time.Second, "web", answered)
+	for name, want := range map[string]string{"web": "3 (Stale Answer)", "old": "3 (Stale Answer)", "new": "19 (Stale NXDOMAIN Answer)"} {
+		reply := s.ask(name)
+		if reply == nil || !strings.HasPrefix(explained(reply), want) || !strings.Contains(explained(reply), "from a snapshot on disk as of") {
+			t.Errorf("%s without the API server: want %q:\n%s", name, want, reply)
+		}
+	}
+	if err := plane.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.wait("new Service", 40*time.Second, "new", answered)
+	s.wait("end of the old one", time.Second, "old", missing)
+	if reply := s.ask("web"); reply == nil || !answered(reply) || explained(reply) != "" {
+		t.Errorf("with the API server back:\n%s", reply)
+	}
+}
+
+// TestDNSRefusesADamagedFile starts with a file of which one octet is another.
+func TestDNSRefusesADamagedFile(t *testing.T) {
+	plane, api := startControlPlane(t)
+	create(t.Context(), t, api, "web")
+	s := newServer(t, plane.Kubeconfig())
+	s.start()
+	s.wait("answer", 20*time.Second, "web", answered)
+	until(t, "file", 10*time.Second, func() bool { _, err := os.Stat(s.snapshot); return err == nil })
+	s.kill()
+	content, err := os.ReadFile(s.snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(s.snapshot, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.wait("answer from the API server", 20*time.Second, "web", answered)
+	if reply := s.ask("web"); reply == nil || explained(reply) != "" {
+		t.Errorf("answered from a damaged file:\n%s", reply)
+	}
+}
