@@ -43,11 +43,11 @@ func countEndpoints(service *state.Service) (ready, all int) {
 // label is the label under which an endpoint is found below its Service: the hostname,
 // else the Pod's name if asked for and no longer than a label, else the address.
 func (n naming) label(e *model.Endpoint) string {
-	if e.Hostname != "" {
-		return e.Hostname
+	if e.Hostname() != "" {
+		return e.Hostname()
 	}
-	if n.podNames && e.TargetPod != "" && len(e.TargetPod) <= 63 {
-		return e.TargetPod
+	if n.podNames && e.TargetPod() != "" && len(e.TargetPod()) <= 63 {
+		return e.TargetPod()
 	}
 	return dashed(e.Addr)
 }
@@ -118,10 +118,13 @@ func (c *config) deriveMembers(service *state.Service) *members {
 			label += "." + slice.Cluster
 		}
 		m.all = append(m.all, member{
-			addr: e.Addr.Unmap(), host: host, cluster: slice.Cluster, label: label, target: label + suffix, topology: e.Zone, ports: slice.Ports,
+			addr: e.Addr.Unmap(), host: host, cluster: slice.Cluster, label: label, target: label + suffix, topology: e.Zone(), ports: slice.Ports,
 		})
 		return true
 	})
+	if c.stock && c.zonal {
+		m.takeStockTopologies(service)
+	}
 	m.v4, m.v6 = distinctAddrs(m.all)
 	if len(m.all) > few {
 		m.byHost = make(map[string][]int32, len(m.all))

@@ -81,7 +81,7 @@ func fixturePods(tx *state.Txn) {
 }
 
 func zoned(topology string, e model.Endpoint) model.Endpoint {
-	e.Zone = topology
+	e.About = &model.About{Zone: topology}
 	return e
 }
 
@@ -110,7 +110,7 @@ func endpoint(addr string) model.Endpoint {
 }
 
 func named(hostname string, e model.Endpoint) model.Endpoint {
-	e.Hostname = hostname
+	e.About = &model.About{Hostname: hostname}
 	return e
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
+	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 )
 
@@ -182,9 +183,9 @@ func TestEndpointPodNames(t *testing.T) {
 	m := newTestPlugin(t, "mooring cluster.local {\nendpoint_pod_names\n}")
 	m.Store.Update(changed, func(tx *state.Txn) {
 		pod := endpoint("10.244.2.7")
-		pod.TargetPod = "db-abc"
+		pod.About = &model.About{TargetPod: "db-abc"}
 		long := endpoint("10.244.2.10")
-		long.TargetPod = "a-name-of-more-than-sixty-three-octets-does-not-fit-into-one-label"
+		long.About = &model.About{TargetPod: "a-name-of-more-than-sixty-three-octets-does-not-fit-into-one-label"}
 		tx.PutSlice(slice("prod", "db", named("db-0", endpoint("10.244.1.7")), pod, long))
 	})
 	checkRecords(t, m, []record{

@@ -20,6 +20,9 @@ const (
 // whether the name is below in-addr.arpa or ip6.arpa at all.
 func (c *config) locateReverse(snap view, n *name) (p place, reverse bool) {
 	prefix, reverse := prefixOfName(n.full)
+	if c.stock && reverse {
+		prefix = stockPrefix(n.full, prefix)
+	}
 	switch {
 	case !reverse:
 		return place{}, n.zone.reverse && !c.ownName(n)
@@ -133,6 +136,9 @@ func (c *config) pointerTargets(snap view, addr netip.Addr) (targets []string) {
 	}
 	for _, key := range use.Services {
 		service := c.pointedTo(snap, key)
+		if c.stock {
+			service = c.stockPointedTo(snap, key)
+		}
 		if service == nil {
 			continue
 		}

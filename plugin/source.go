@@ -51,7 +51,9 @@ func (m *Mooring) selection() watch.Selection {
 		NoEndpoints:     m.source.noEndpoints,
 		NoTargets:       !m.naming.podNames,
 	}
-	if !m.stock { // the stock plugin names itself by its Service, exposed or not
+	if m.stock {
+		selection.Literal = true
+	} else { // the stock plugin names itself by its Service, exposed or not
 		selection.Namespaces = slices.Sorted(maps.Keys(m.namespaces))
 	}
 	return selection

@@ -155,11 +155,11 @@ func TestWriterOfAnotherPluginIsKept(t *testing.T) {
 		here, before, after bool
 		ours                bool
 	}{
-		"nobody":             {ours: true},
-		"in our block":       {here: true},
-		"in a block before":  {before: true},
-		"in a block behind":  {after: true},
-		"in the two others":  {before: true, after: true},
+		"nobody":            {ours: true},
+		"in our block":      {here: true},
+		"in a block before": {before: true},
+		"in a block behind": {after: true},
+		"in the two others": {before: true, after: true},
 	} {
 		t.Run(situation, func(t *testing.T) {
 			end := new(served)

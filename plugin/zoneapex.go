@@ -83,6 +83,9 @@ func (c *config) nameservers(snap view, n *name) (list []nameserver) {
 	if list != nil {
 		return c.distinct(list)
 	}
+	if c.stock && c.stockKnowsItself(snap) {
+		return nil
+	}
 	for _, local := range c.localAddrs {
 		list = append(list, nameserver{below("ns.dns", n.zoneText), local})
 	}

@@ -27,7 +27,7 @@ func localService(port uint16, vips string) *model.Service {
 }
 
 func endpoint(ip, node string, ready, serving, terminating bool) model.Endpoint {
-	return model.Endpoint{Addr: netip.MustParseAddr(ip), Node: node, Ready: ready, Serving: serving, Terminating: terminating}
+	return model.Endpoint{Addr: netip.MustParseAddr(ip), Ready: ready, Serving: serving, Terminating: terminating, About: &model.About{Node: node}}
 }
 
 func localSlice(endpoints ...model.Endpoint) *model.EndpointSlice {

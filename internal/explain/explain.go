@@ -128,11 +128,11 @@ func whyNobody(entry *state.Service, port model.ServicePort, selection policy.Se
 
 func origin(e model.Endpoint) string {
 	var text string
-	if e.TargetPod != "" {
-		text += ", pod " + e.TargetPod
+	if e.TargetPod() != "" {
+		text += ", pod " + e.TargetPod()
 	}
-	if e.Node != "" {
-		text += ", on " + e.Node
+	if e.Node() != "" {
+		text += ", on " + e.Node()
 	}
 	return text
 }

@@ -30,7 +30,7 @@ func TestService(t *testing.T) {
 			Ports: []model.EndpointPort{{Name: port, Protocol: model.TCP, Port: 8080}}, Endpoints: endpoints,
 		}
 	}
-	ready := model.Endpoint{Addr: netip.MustParseAddr("10.244.1.2"), Ready: true, Serving: true, TargetPod: "web-a", Node: "node-1"}
+	ready := model.Endpoint{Addr: netip.MustParseAddr("10.244.1.2"), Ready: true, Serving: true, About: &model.About{TargetPod: "web-a", Node: "node-1"}}
 	unready := model.Endpoint{Addr: netip.MustParseAddr("10.244.2.2")}
 	tests := []struct {
 		name    string

@@ -34,8 +34,13 @@ func (s *EndpointSlice) Equal(o *EndpointSlice) bool {
 // Equal tells whether two endpoints are the same.
 func (e *Endpoint) Equal(o *Endpoint) bool {
 	return e.Addr == o.Addr && e.Ready == o.Ready && e.Serving == o.Serving && e.Terminating == o.Terminating &&
-		e.Hostname == o.Hostname && e.TargetPod == o.TargetPod && e.Node == o.Node && e.Zone == o.Zone &&
-		slices.Equal(e.ForZones, o.ForZones) && slices.Equal(e.ForNodes, o.ForNodes)
+		(e.About == o.About || e.about().Equal(o.about()))
+}
+
+// Equal tells whether the same is known of two endpoints.
+func (a *About) Equal(o *About) bool {
+	return a.Hostname == o.Hostname && a.TargetPod == o.TargetPod && a.Node == o.Node && a.Zone == o.Zone &&
+		slices.Equal(a.ForZones, o.ForZones) && slices.Equal(a.ForNodes, o.ForNodes)
 }
 
 // Equal tells whether two Nodes are the same in everything kept of them.

@@ -29,6 +29,7 @@ func TestEqualComparesEveryField(t *testing.T) {
 	check("Service", Service{}, func(a, b any) bool { return a.(*Service).Equal(b.(*Service)) })
 	check("EndpointSlice", EndpointSlice{}, func(a, b any) bool { return a.(*EndpointSlice).Equal(b.(*EndpointSlice)) })
 	check("Endpoint", Endpoint{}, func(a, b any) bool { return a.(*Endpoint).Equal(b.(*Endpoint)) })
+	check("About", About{}, func(a, b any) bool { return a.(*About).Equal(b.(*About)) })
 	check("Node", Node{}, func(a, b any) bool { return a.(*Node).Equal(b.(*Node)) })
 	check("Pod", Pod{}, func(a, b any) bool { return a.(*Pod).Equal(b.(*Pod)) })
 }
@@ -47,6 +48,9 @@ func alter(t *testing.T, field reflect.Value) {
 		return
 	case time.Time:
 		field.Set(reflect.ValueOf(time.Unix(1, 0)))
+		return
+	case *About:
+		field.Set(reflect.ValueOf(&About{Node: "x"}))
 		return
 	case ServiceKey:
 		field.Set(reflect.ValueOf(ServiceKey{"shop", "web"}))

@@ -174,12 +174,20 @@ type EndpointPort struct {
 }
 
 // Endpoint is one address of an EndpointSlice, with the conditions' defaults
-// applied (KEP-1672: nil ready means ready, nil serving means as ready).
+// applied (KEP-1672: nil ready means ready, nil serving means as ready). There are
+// very many of them, so what equals that of others is shared.
 type Endpoint struct {
 	Addr        netip.Addr
 	Ready       bool
 	Serving     bool
 	Terminating bool
+	// About is what else is known; nil if nothing is.
+	About *About
+}
+
+// About is what is known of an endpoint besides its address and conditions. Endpoints of
+// which the same is known may share one; it never changes.
+type About struct {
 	// Hostname is the record name below a headless Service; empty if none.
 	Hostname string
 	// TargetPod is targetRef.name when the target is a Pod.
@@ -191,6 +199,34 @@ type Endpoint struct {
 	ForZones []string
 	ForNodes []string
 }
+
+var nothing About
+
+// about gives what is known of the endpoint, to be read only.
+func (e *Endpoint) about() *About {
+	if e.About == nil {
+		return &nothing
+	}
+	return e.About
+}
+
+// Hostname gives About.Hostname.
+func (e *Endpoint) Hostname() string { return e.about().Hostname }
+
+// TargetPod gives About.TargetPod.
+func (e *Endpoint) TargetPod() string { return e.about().TargetPod }
+
+// Node gives About.Node.
+func (e *Endpoint) Node() string { return e.about().Node }
+
+// Zone gives About.Zone.
+func (e *Endpoint) Zone() string { return e.about().Zone }
+
+// ForZones gives About.ForZones, which is not to be changed.
+func (e *Endpoint) ForZones() []string { return e.about().ForZones }
+
+// ForNodes gives About.ForNodes, which is not to be changed.
+func (e *Endpoint) ForNodes() []string { return e.about().ForNodes }
 
 // Namespace is a Namespace that exists.
 type Namespace struct {

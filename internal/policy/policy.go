@@ -72,7 +72,7 @@ func Select(endpointSlices []*model.EndpointSlice, port model.ServicePort, ipv6 
 	selection := candidates(endpointSlices, port, ipv6)
 	eligible := func(v *Verdict) bool { return v.Reason != DuplicateAddress }
 	if traffic == model.Local {
-		eligible = func(v *Verdict) bool { return v.Reason != DuplicateAddress && v.Endpoint.Node == place.Node }
+		eligible = func(v *Verdict) bool { return v.Reason != DuplicateAddress && v.Endpoint.Node() == place.Node }
 	}
 	topology := noTopology
 	if traffic == model.Cluster {
@@ -149,15 +149,15 @@ func judge(selection Selection, traffic model.TrafficPolicy, topology topology, 
 		v := &selection[i]
 		switch {
 		case v.Reason == DuplicateAddress:
-		case traffic == model.Local && v.Endpoint.Node != place.Node:
+		case traffic == model.Local && v.Endpoint.Node() != place.Node:
 			v.Reason = NotOnThisNode
 		case v.Endpoint.Terminating && !v.Endpoint.Ready:
 			v.Reason = Terminating
 		case !v.Endpoint.Ready:
 			v.Reason = NotReady
-		case topology == sameNode && !slices.Contains(v.Endpoint.ForNodes, place.Node):
+		case topology == sameNode && !slices.Contains(v.Endpoint.ForNodes(), place.Node):
 			v.Reason = OtherNode
-		case topology == sameZone && !slices.Contains(v.Endpoint.ForZones, place.Zone):
+		case topology == sameZone && !slices.Contains(v.Endpoint.ForZones(), place.Zone):
 			v.Reason = OtherZone
 		default:
 			v.Use, v.Reason = true, Serves
@@ -184,13 +184,13 @@ func topologyOf(selection Selection, place Place) topology {
 			continue
 		}
 		ready++
-		if len(v.Endpoint.ForNodes) > 0 {
+		if len(v.Endpoint.ForNodes()) > 0 {
 			nodeHints++
-			forNode = forNode || slices.Contains(v.Endpoint.ForNodes, place.Node)
+			forNode = forNode || slices.Contains(v.Endpoint.ForNodes(), place.Node)
 		}
-		if len(v.Endpoint.ForZones) > 0 {
+		if len(v.Endpoint.ForZones()) > 0 {
 			zoneHints++
-			forZone = forZone || place.Zone != "" && slices.Contains(v.Endpoint.ForZones, place.Zone)
+			forZone = forZone || place.Zone != "" && slices.Contains(v.Endpoint.ForZones(), place.Zone)
 		}
 	}
 	switch {

@@ -15,7 +15,7 @@ var (
 )
 
 func endpoint(addr, node string, edit ...func(*model.Endpoint)) model.Endpoint {
-	e := model.Endpoint{Addr: netip.MustParseAddr(addr), Node: node, Ready: true, Serving: true}
+	e := model.Endpoint{Addr: netip.MustParseAddr(addr), Ready: true, Serving: true, About: &model.About{Node: node}}
 	for _, f := range edit {
 		f(&e)
 	}
@@ -26,11 +26,11 @@ func unready(e *model.Endpoint)     { e.Ready, e.Serving = false, false }
 func terminating(e *model.Endpoint) { e.Ready, e.Terminating = false, true }
 func gone(e *model.Endpoint)        { e.Ready, e.Serving, e.Terminating = false, false, true }
 func zones(z ...string) func(*model.Endpoint) {
-	return func(e *model.Endpoint) { e.ForZones = z }
+	return func(e *model.Endpoint) { e.About.ForZones = z }
 }
 
 func nodes(n ...string) func(*model.Endpoint) {
-	return func(e *model.Endpoint) { e.ForNodes = n }
+	return func(e *model.Endpoint) { e.About.ForNodes = n }
 }
 
 func slice(port uint16, endpoints ...model.Endpoint) *model.EndpointSlice {

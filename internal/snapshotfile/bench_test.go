@@ -34,8 +34,10 @@ func large(services, endpoints int) *state.Snapshot {
 					n := i*endpoints + e
 					slice.Endpoints = append(slice.Endpoints, model.Endpoint{
 						Addr: netip.AddrFrom4([4]byte{10, byte(128 + n>>16), byte(n >> 8), byte(n)}), Ready: true, Serving: true,
-						TargetPod: fmt.Sprintf("%s-5d4f8c7b9-%05x", key.Name, uint32(n)*2654435761>>12),
-						Node:      fmt.Sprint("node-", n%500), Zone: fmt.Sprint("zone-", n%3),
+						About: &model.About{
+							TargetPod: fmt.Sprintf("%s-5d4f8c7b9-%05x", key.Name, uint32(n)*2654435761>>12),
+							Node:      fmt.Sprint("node-", n%500), Zone: fmt.Sprint("zone-", n%3),
+						},
 					})
 				}
 				tx.PutSlice(slice)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 )
@@ -84,7 +85,7 @@ func verify(r io.ReadSeeker) (size int64, err error) {
 
 // read reads all records.
 func (c *Contents) read(decoder *gob.Decoder) error {
-	names := make(names)
+	names := new(intern.Names)
 	for {
 		var r record
 		if err := decoder.Decode(&r); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/model"
 )
 
@@ -81,27 +82,6 @@ type pod struct {
 	Labels          map[string]string
 }
 
-// names makes equal strings share memory while a file is read.
-type names map[string]string
-
-func (n names) text(s string) string {
-	if s == "" {
-		return ""
-	}
-	if shared, known := n[s]; known {
-		return shared
-	}
-	n[s] = s
-	return s
-}
-
-func (n names) list(list []string) []string {
-	for i := range list {
-		list[i] = n.text(list[i])
-	}
-	return list
-}
-
 func fromService(s *model.Service) *service {
 	out := &service{
 		Namespace: s.Key.Namespace, Name: s.Key.Name, Type: uint8(s.Type), Headless: s.Headless, ExternalName: s.ExternalName,
@@ -117,16 +97,16 @@ func fromService(s *model.Service) *service {
 	return out
 }
 
-func (s *service) model(names names) (*model.Service, error) {
+func (s *service) model(names *intern.Names) (*model.Service, error) {
 	out := &model.Service{
-		Key:  model.ServiceKey{Namespace: names.text(s.Namespace), Name: s.Name},
+		Key:  model.ServiceKey{Namespace: names.Text(s.Namespace), Name: s.Name},
 		Type: model.ServiceType(s.Type), Headless: s.Headless, ExternalName: s.ExternalName,
 		ExternalTrafficPolicy: model.TrafficPolicy(s.External), InternalTrafficPolicy: model.TrafficPolicy(s.Internal),
 		HealthCheckNodePort: s.HealthCheckNodePort, AffinityTimeout: s.AffinityTimeout,
 		Selector: s.Selector, ProxyName: s.ProxyName, Annotations: s.Annotations,
 	}
 	for _, p := range s.Ports {
-		out.Ports = append(out.Ports, model.ServicePort{Name: names.text(p.Name), Protocol: model.Protocol(p.Protocol), Port: p.Port, NodePort: p.NodePort})
+		out.Ports = append(out.Ports, model.ServicePort{Name: names.Text(p.Name), Protocol: model.Protocol(p.Protocol), Port: p.Port, NodePort: p.NodePort})
 	}
 	for _, list := range []struct {
 		to   *[]netip.Addr
@@ -158,7 +138,7 @@ func fromSlice(s *model.EndpointSlice, room []endpoint) *slice {
 		e := &s.Endpoints[i]
 		out.Endpoints = append(out.Endpoints, endpoint{
 			Addr: fromAddr(e.Addr), State: bit(e.Ready, ready) | bit(e.Serving, serving) | bit(e.Terminating, terminating),
-			Hostname: e.Hostname, Pod: e.TargetPod, Node: e.Node, Zone: e.Zone, ForZones: e.ForZones, ForNodes: e.ForNodes,
+			Hostname: e.Hostname(), Pod: e.TargetPod(), Node: e.Node(), Zone: e.Zone(), ForZones: e.ForZones(), ForNodes: e.ForNodes(),
 		})
 	}
 	return out
@@ -171,13 +151,13 @@ func bit(is bool, bit uint8) uint8 {
 	return 0
 }
 
-func (s *slice) model(names names) (*model.EndpointSlice, error) {
+func (s *slice) model(names *intern.Names) (*model.EndpointSlice, error) {
 	out := &model.EndpointSlice{
-		Name: s.Name, Service: model.ServiceKey{Namespace: names.text(s.Namespace), Name: names.text(s.Service)},
-		Cluster: names.text(s.Cluster),
+		Name: s.Name, Service: model.ServiceKey{Namespace: names.Text(s.Namespace), Name: names.Text(s.Service)},
+		Cluster: names.Text(s.Cluster),
 	}
 	for _, p := range s.Ports {
-		out.Ports = append(out.Ports, model.EndpointPort{Name: names.text(p.Name), Protocol: model.Protocol(p.Protocol), Port: p.Port})
+		out.Ports = append(out.Ports, model.EndpointPort{Name: names.Text(p.Name), Protocol: model.Protocol(p.Protocol), Port: p.Port})
 	}
 	if len(s.Endpoints) > 0 {
 		out.Endpoints = make([]model.Endpoint, len(s.Endpoints))
@@ -189,8 +169,9 @@ func (s *slice) model(names names) (*model.EndpointSlice, error) {
 		}
 		out.Endpoints[i] = model.Endpoint{
 			Addr: addr, Ready: e.State&ready != 0, Serving: e.State&serving != 0, Terminating: e.State&terminating != 0,
-			Hostname: e.Hostname, TargetPod: e.Pod, Node: names.text(e.Node), Zone: names.text(e.Zone),
-			ForZones: names.list(e.ForZones), ForNodes: names.list(e.ForNodes),
+			About: names.About(model.About{
+				Hostname: e.Hostname, TargetPod: e.Pod, Node: e.Node, Zone: e.Zone, ForZones: e.ForZones, ForNodes: e.ForNodes,
+			}),
 		}
 	}
 	return out, nil
@@ -219,24 +200,24 @@ func fromPod(p *model.Pod) *pod {
 	return &pod{Namespace: p.Namespace, Name: p.Name, Addresses: fromAddrs(p.Addresses), HostNetwork: p.HostNetwork, Labels: p.Labels}
 }
 
-func (p *pod) model(names names) (*model.Pod, error) {
+func (p *pod) model(names *intern.Names) (*model.Pod, error) {
 	addrs, err := toAddrs(p.Addresses)
 	if err != nil {
 		return nil, fmt.Errorf("pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
-	return &model.Pod{Namespace: names.text(p.Namespace), Name: p.Name, Addresses: addrs, HostNetwork: p.HostNetwork, Labels: p.Labels}, nil
+	return &model.Pod{Namespace: names.Text(p.Namespace), Name: p.Name, Addresses: addrs, HostNetwork: p.HostNetwork, Labels: p.Labels}, nil
 }
 
 // object gives the model's value: a *model.Service, *model.EndpointSlice, *model.Namespace,
 // *model.Node, *model.Pod, or the ServiceCIDRs as []netip.Prefix.
-func (r *record) object(names names) (any, error) {
+func (r *record) object(names *intern.Names) (any, error) {
 	switch {
 	case r.Service != nil:
 		return r.Service.model(names)
 	case r.Slice != nil:
 		return r.Slice.model(names)
 	case r.Namespace != "":
-		return &model.Namespace{Name: names.text(r.Namespace)}, nil
+		return &model.Namespace{Name: names.Text(r.Namespace)}, nil
 	case r.Node != nil:
 		return r.Node.model()
 	case r.Pod != nil:

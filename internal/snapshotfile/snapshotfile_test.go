@@ -2,6 +2,7 @@ package snapshotfile
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -121,8 +122,8 @@ func (r random) slice(key model.ServiceKey, name string) *model.EndpointSlice {
 		}),
 		Endpoints: several(r, func() model.Endpoint {
 			return model.Endpoint{
-				Addr: r.addr(), Ready: r.is(), Serving: r.is(), Terminating: r.is(), Hostname: r.word(), TargetPod: r.word(),
-				Node: r.word(), Zone: r.word(), ForZones: r.words(), ForNodes: r.words(),
+				Addr: r.addr(), Ready: r.is(), Serving: r.is(), Terminating: r.is(),
+				About: &model.About{Hostname: r.word(), TargetPod: r.word(), Node: r.word(), Zone: r.word(), ForZones: r.words(), ForNodes: r.words()},
 			}
 		}),
 	}
@@ -152,7 +153,11 @@ func text(s *state.Snapshot) map[string]string {
 	for key, entry := range s.Services() {
 		all["service "+key.String()] = fmt.Sprintf("%+v", *entry.Service)
 		for _, slice := range entry.Slices {
-			all["slice "+key.Namespace+"/"+slice.Name] = fmt.Sprintf("%+v", *slice)
+			text, err := json.Marshal(slice) // follows pointers
+			if err != nil {
+				panic(err)
+			}
+			all["slice "+key.Namespace+"/"+slice.Name] = string(text)
 		}
 	}
 	for name := range s.Namespaces() {

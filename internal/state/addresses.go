@@ -41,6 +41,7 @@ func (t *Txn) indexService(key model.ServiceKey, before, after *Service) {
 		return
 	}
 	given, taken := changedAddresses(before, after)
+	t.indexed += len(given)
 	for addr := range given {
 		t.useAddress(addr, key)
 	}

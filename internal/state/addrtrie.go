@@ -110,6 +110,24 @@ func (m addrMap[V]) delete(addr netip.Addr) addrMap[V] {
 	return m
 }
 
+// compact gives an equal map whose branches have been made in one go: those that were made
+// entry by entry lie scattered among the branches they took the place of, which keeps the
+// collector from giving memory back.
+func (m addrMap[V]) compact() addrMap[V] {
+	return addrMap[V]{v4: m.v4.copied(), v6: m.v6.copied()}
+}
+
+func (b *addrBranch[V]) copied() *addrBranch[V] {
+	if b == nil {
+		return nil
+	}
+	slots := slices.Clone(b.slots)
+	for i := range slots {
+		slots[i].child = slots[i].child.copied()
+	}
+	return &addrBranch[V]{used: b.used, slots: slots}
+}
+
 // nibble gives the four bits of an address at a depth.
 func nibble(addr netip.Addr, depth int) uint {
 	var octet byte

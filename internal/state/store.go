@@ -52,6 +52,9 @@ func (s *Store) Update(now time.Time, change func(*Txn)) *Snapshot {
 	old := s.current.Load()
 	tx := &Txn{store: s, next: *cmp.Or(s.listing, old)}
 	change(tx)
+	if tx.indexed >= manyAddresses {
+		tx.next.addresses = tx.next.addresses.compact()
+	}
 	switch {
 	case !tx.changed:
 		return old
@@ -80,7 +83,12 @@ type Txn struct {
 	store   *Store
 	next    Snapshot
 	changed bool
+	// indexed counts the addresses whose use has changed.
+	indexed int
 }
+
+// manyAddresses is from when on it is worth the while to write the index anew.
+const manyAddresses = 1 << 14
 
 // Snapshot gives the state as changed so far, to look things up in.
 func (t *Txn) Snapshot() *Snapshot { return &t.next }

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	protobufserializer "k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 )
@@ -338,7 +339,7 @@ func TestAuditRepairsLossyWatch(t *testing.T) {
 func TestSinkKeepsTheLedger(t *testing.T) {
 	selection := &Selection{Namespaces: []string{"shop"}, NoHeadless: true}
 	s := &sink{
-		kind: serviceKind(selection), selection: selection, store: state.NewStore(), converter: converter{names: &interner{}},
+		kind: serviceKind(selection), selection: selection, store: state.NewStore(), converter: converter{names: &intern.Names{}},
 		status: newStatusBoard(slog.Default(), "services"), logger: slog.Default(), listed: func(*state.Txn) {},
 	}
 	object := func(namespace, name, ip, version string) *corev1.Service {

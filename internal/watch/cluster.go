@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 )
@@ -45,9 +46,9 @@ type readService struct {
 	model    *model.Service
 }
 
-func newCluster(selection *selectors, names *interner) *cluster {
+func newCluster(selection *selectors, names *intern.Names) *cluster {
 	return &cluster{
-		selection: selection, converter: converter{names: names},
+		selection: selection, converter: converter{names: names, literal: selection.Literal, noTargets: selection.NoTargets},
 		places: make(map[string]*document), sliced: make(map[model.ServiceKey]bool),
 		zones:      make(map[string]string),
 		namespaces: map[string]bool{metav1.NamespaceDefault: true}, hidden: make(map[string]bool),

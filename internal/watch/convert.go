@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	netutils "k8s.io/utils/net"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/model"
 )
 
@@ -31,8 +32,12 @@ func (p problem) String() string { return p.field + ": " + p.text }
 // A converter turns API objects into model values. What it cannot use it leaves out and
 // remembers as problems; take fetches them.
 type converter struct {
-	names    *interner
-	problems []problem
+	names *intern.Names
+	// literal keeps what Selection.Literal says.
+	literal bool
+	// noTargets leaves out what Selection.NoTargets says.
+	noTargets bool
+	problems  []problem
 }
 
 func (c *converter) skip(text string, path string, args ...any) {
@@ -49,12 +54,12 @@ func (c *converter) take() []problem {
 // service converts a Service.
 func (c *converter) service(in *corev1.Service) *model.Service {
 	out := &model.Service{
-		Key:                   model.ServiceKey{Namespace: c.names.text(in.Namespace), Name: in.Name},
+		Key:                   model.ServiceKey{Namespace: c.names.Text(in.Namespace), Name: in.Name},
 		Type:                  c.serviceType(in.Spec.Type),
 		Headless:              in.Spec.ClusterIP == corev1.ClusterIPNone,
 		ExternalTrafficPolicy: trafficPolicy(string(in.Spec.ExternalTrafficPolicy)),
 		HealthCheckNodePort:   c.optionalPort(in.Spec.HealthCheckNodePort, "spec.healthCheckNodePort"),
-		ProxyName:             c.names.text(in.Labels["service.kubernetes.io/service-proxy-name"]),
+		ProxyName:             c.names.Text(in.Labels["service.kubernetes.io/service-proxy-name"]),
 		Selector:              labels.Set(in.Spec.Selector).String(),
 		Annotations:           ownAnnotations(in.Annotations),
 		AffinityTimeout:       affinityTimeout(&in.Spec),
@@ -174,7 +179,7 @@ func (c *converter) servicePorts(in []corev1.ServicePort) []model.ServicePort {
 		port, valid := c.port(p.Port, "spec.ports[%d].port", i)
 		if known && valid {
 			out = append(out, model.ServicePort{
-				Name: c.names.text(p.Name), Protocol: protocol, Port: port,
+				Name: c.names.Text(p.Name), Protocol: protocol, Port: port,
 				NodePort: c.optionalPort(p.NodePort, "spec.ports[%d].nodePort", i),
 			})
 		}
@@ -194,7 +199,7 @@ func (c *converter) sliceOf(in *discoveryv1.EndpointSlice, service string) *mode
 	}
 	out := &model.EndpointSlice{
 		Name:        in.Name,
-		Service:     model.ServiceKey{Namespace: c.names.text(in.Namespace), Name: c.names.text(service)},
+		Service:     model.ServiceKey{Namespace: c.names.Text(in.Namespace), Name: c.names.Text(service)},
 		Ports:       c.endpointPorts(in.Ports),
 		TriggerTime: c.triggerTime(in.Annotations[corev1.EndpointsLastChangeTriggerTime]),
 	}
@@ -203,6 +208,9 @@ func (c *converter) sliceOf(in *discoveryv1.EndpointSlice, service string) *mode
 		for i := range in.Endpoints {
 			if endpoint, valid := c.endpoint(&in.Endpoints[i], in.AddressType, i); valid {
 				out.Endpoints = append(out.Endpoints, endpoint)
+			}
+			if c.literal {
+				out.Endpoints = append(out.Endpoints, c.furtherEndpoints(in.Endpoints[i], in.AddressType, i)...)
 			}
 		}
 	}
@@ -224,13 +232,16 @@ func (c *converter) endpointPorts(in []discoveryv1.EndpointPort) []model.Endpoin
 	var out []model.EndpointPort
 	for i := range in {
 		p := &in[i]
-		if p.Port == nil { // "all ports", which only others than Services use
+		if p.Port == nil && !c.literal { // "all ports", which only others than Services use
 			continue
 		}
 		protocol, known := c.protocol(value(p.Protocol), "ports[%d].protocol", i)
-		port, valid := c.port(*p.Port, "ports[%d].port", i)
+		port, valid := uint16(0), true
+		if p.Port != nil {
+			port, valid = c.port(*p.Port, "ports[%d].port", i)
+		}
 		if known && valid {
-			out = append(out, model.EndpointPort{Name: c.names.text(value(p.Name)), Protocol: protocol, Port: port})
+			out = append(out, model.EndpointPort{Name: c.names.Text(value(p.Name)), Protocol: protocol, Port: port})
 		}
 	}
 	return out
@@ -255,45 +266,53 @@ func (c *converter) endpoint(in *discoveryv1.Endpoint, family discoveryv1.Addres
 		Addr:        addr,
 		Ready:       in.Conditions.Ready == nil || *in.Conditions.Ready,
 		Terminating: value(in.Conditions.Terminating),
-		Hostname:    value(in.Hostname),
-		Node:        c.names.text(value(in.NodeName)),
-		Zone:        c.names.text(value(in.Zone)),
 	}
 	out.Serving = out.Ready
 	if in.Conditions.Serving != nil {
 		out.Serving = *in.Conditions.Serving
 	}
-	if in.TargetRef != nil && in.TargetRef.Kind == "Pod" {
-		out.TargetPod = in.TargetRef.Name
+	about := model.About{Hostname: value(in.Hostname), Node: value(in.NodeName), Zone: value(in.Zone)}
+	if in.TargetRef != nil && in.TargetRef.Kind == "Pod" && !c.noTargets {
+		about.TargetPod = in.TargetRef.Name
 	}
-	c.hints(in.Hints, &out)
+	if in.Hints != nil {
+		about.ForZones, about.ForNodes = hints(in.Hints)
+	}
+	out.About = c.names.About(about)
 	return out, true
 }
 
-func (c *converter) hints(in *discoveryv1.EndpointHints, out *model.Endpoint) {
-	if in == nil {
-		return
+// furtherEndpoints makes an endpoint of each address but the first.
+func (c *converter) furtherEndpoints(in discoveryv1.Endpoint, family discoveryv1.AddressType, i int) (out []model.Endpoint) {
+	for len(in.Addresses) > 1 {
+		in.Addresses = in.Addresses[1:]
+		if endpoint, valid := c.endpoint(&in, family, i); valid {
+			out = append(out, endpoint)
+		}
 	}
-	var zones, nodes []string
+	return out
+}
+
+func hints(in *discoveryv1.EndpointHints) (zones, nodes []string) {
 	for _, zone := range in.ForZones {
 		zones = append(zones, zone.Name)
 	}
 	for _, node := range in.ForNodes {
 		nodes = append(nodes, node.Name)
 	}
-	out.ForZones, out.ForNodes = c.names.list(zones), c.names.list(nodes)
+	return zones, nodes
 }
 
 func (c *converter) namespace(in *corev1.Namespace) *model.Namespace {
-	return &model.Namespace{Name: c.names.text(in.Name)}
+	return &model.Namespace{Name: c.names.Text(in.Name)}
 }
 
 func (c *converter) node(in *corev1.Node) *model.Node {
 	out := &model.Node{
-		Name: c.names.text(in.Name), Zone: c.names.text(in.Labels[corev1.LabelTopologyZone]), Deleting: in.DeletionTimestamp != nil,
+		Name: c.names.Text(in.Name), Zone: c.names.Text(in.Labels[corev1.LabelTopologyZone]), Deleting: in.DeletionTimestamp != nil,
 	}
 	for _, taint := range in.Spec.Taints {
-		out.Taints = append(out.Taints, c.names.text(taint.Key))
+		out.Taints = append(out.Taints, c.names.Text(taint.Key))
 	}
 	for i, a := range in.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
@@ -322,13 +341,13 @@ func (c *converter) pod(in *corev1.Pod) *model.Pod {
 		return nil
 	}
 	out := &model.Pod{
-		Namespace: c.names.text(in.Namespace), Name: in.Name,
+		Namespace: c.names.Text(in.Namespace), Name: in.Name,
 		HostNetwork: in.Spec.HostNetwork, Addresses: c.podIPs(&in.Status),
 	}
 	if len(in.Labels) > 0 {
 		out.Labels = make(map[string]string, len(in.Labels))
 		for key, label := range in.Labels {
-			out.Labels[c.names.text(key)] = c.names.text(label)
+			out.Labels[c.names.Text(key)] = c.names.Text(label)
 		}
 	}
 	return out

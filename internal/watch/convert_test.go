@@ -11,6 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/model"
 )
 
@@ -131,7 +132,7 @@ func TestConvertService(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := converter{names: &interner{}}
+			c := converter{names: &intern.Names{}}
 			got := c.service(&test.in)
 			if diff := cmp.Diff(&test.want, got, values); diff != "" {
 				t.Errorf("service (-want +got):\n%s", diff)
@@ -158,7 +159,7 @@ func TestConvertEndpointConditions(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := converter{names: &interner{}}
+			c := converter{names: &intern.Names{}}
 			got, valid := c.endpoint(&discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, Conditions: test.in}, "", 0)
 			if !valid || got.Ready != test.ready || got.Serving != test.serving || got.Terminating != test.terminating {
 				t.Errorf("got %+v, %v", got, valid)
@@ -199,7 +200,7 @@ func TestConvertSlice(t *testing.T) {
 				Name: "web-1", Service: key, TriggerTime: time.Date(2026, 1, 2, 3, 4, 5, 600_000_000, time.UTC),
 				Ports: []model.EndpointPort{{Name: "dns", Protocol: model.UDP, Port: 53}},
 				Endpoints: []model.Endpoint{
-					{Addr: netip.MustParseAddr("fd00::1"), Ready: true, Serving: true, Hostname: "h", TargetPod: "p", Node: "n", Zone: "z", ForZones: []string{"z", "y"}, ForNodes: []string{"n"}},
+					{Addr: netip.MustParseAddr("fd00::1"), Ready: true, Serving: true, About: &model.About{Hostname: "h", TargetPod: "p", Node: "n", Zone: "z", ForZones: []string{"z", "y"}, ForNodes: []string{"n"}}},
 					{Addr: netip.MustParseAddr("fd00::2"), Ready: true, Serving: true},
 				},
 			},
@@ -227,7 +228,7 @@ func TestConvertSlice(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := converter{names: &interner{}}
+			c := converter{names: &intern.Names{}}
 			got := c.slice(&test.in)
 			if diff := cmp.Diff(test.want, got, values); diff != "" {
 				t.Errorf("slice (-want +got):\n%s", diff)
@@ -239,8 +240,30 @@ func TestConvertSlice(t *testing.T) {
 	}
 }
 
+// TestConvertSliceLiterally keeps what is left out otherwise.
+func TestConvertSliceLiterally(t *testing.T) {
+	c := converter{names: &intern.Names{}, literal: true}
+	name, tcp := "http", corev1.ProtocolTCP
+	got := c.slice(&discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Protocol: &tcp}},
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.244.1.5", "10.244.1.6", "10.244.1.7"}}},
+	})
+	var list []netip.Addr
+	for i := range got.Endpoints {
+		list = append(list, got.Endpoints[i].Addr)
+	}
+	if diff := cmp.Diff(addrs("10.244.1.5", "10.244.1.6", "10.244.1.7"), list, values); diff != "" {
+		t.Errorf("addresses (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]model.EndpointPort{{Name: "http", Protocol: model.TCP}}, got.Ports); diff != "" {
+		t.Errorf("ports (-want +got):\n%s", diff)
+	}
+}
+
 func TestConvertNodeAndPod(t *testing.T) {
-	c := converter{names: &interner{}}
+	c := converter{names: &intern.Names{}}
 	node := c.node(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: "z1"}, DeletionTimestamp: &metav1.Time{Time: time.Unix(1, 0)},

@@ -42,7 +42,7 @@ func importSliceKind(s *Selection) *kind {
 		if out == nil {
 			return nil
 		}
-		out.Cluster = c.names.text(in.Labels[mcsv1.LabelSourceCluster])
+		out.Cluster = c.names.Text(in.Labels[mcsv1.LabelSourceCluster])
 		return out
 	}
 	return k
@@ -51,7 +51,7 @@ func importSliceKind(s *Selection) *kind {
 // serviceImport converts a ServiceImport.
 func (c *converter) serviceImport(in *mcsv1.ServiceImport) *model.Service {
 	out := &model.Service{
-		Key:      model.ServiceKey{Namespace: c.names.text(in.Namespace), Name: in.Name},
+		Key:      model.ServiceKey{Namespace: c.names.Text(in.Namespace), Name: in.Name},
 		Headless: in.Spec.Type == mcsv1.Headless,
 	}
 	for i := range in.Spec.Ports {
@@ -59,7 +59,7 @@ func (c *converter) serviceImport(in *mcsv1.ServiceImport) *model.Service {
 		protocol, known := c.protocol(corev1.Protocol(p.Protocol), "spec.ports[%d].protocol", i)
 		port, valid := c.port(p.Port, "spec.ports[%d].port", i)
 		if known && valid {
-			out.Ports = append(out.Ports, model.ServicePort{Name: c.names.text(p.Name), Protocol: protocol, Port: port})
+			out.Ports = append(out.Ports, model.ServicePort{Name: c.names.Text(p.Name), Protocol: protocol, Port: port})
 		}
 	}
 	if out.Headless {

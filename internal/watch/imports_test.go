@@ -46,7 +46,7 @@ func TestImports(t *testing.T) {
 		},
 		Slices: []*model.EndpointSlice{{
 			Name: "imported-web-east", Service: key, Cluster: "east", Ports: []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: 8080}},
-			Endpoints: []model.Endpoint{{Addr: netip.MustParseAddr("10.244.1.1"), Ready: true, Serving: true, Node: "n1"}},
+			Endpoints: []model.Endpoint{{Addr: netip.MustParseAddr("10.244.1.1"), Ready: true, Serving: true, About: &model.About{Node: "n1"}}},
 		}},
 	}
 	got := store.Load().Service(key)

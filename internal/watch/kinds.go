@@ -88,16 +88,10 @@ func sliceKind(s *Selection) *kind {
 		resource: discoveryv1.SchemeGroupVersion.WithResource("endpointslices"), example: &discoveryv1.EndpointSlice{}, namespaced: true,
 		labels: s.Labels,
 		convert: func(c *converter, object any) any {
-			slice := c.slice(object.(*discoveryv1.EndpointSlice))
-			if slice == nil {
-				return nil
+			if slice := c.slice(object.(*discoveryv1.EndpointSlice)); slice != nil {
+				return slice
 			}
-			if s.NoTargets {
-				for i := range slice.Endpoints {
-					slice.Endpoints[i].TargetPod = ""
-				}
-			}
-			return slice
+			return nil
 		},
 		present: presentSlice,
 		put:     func(tx *state.Txn, _ objectKey, value any) { tx.PutSlice(value.(*model.EndpointSlice)) },

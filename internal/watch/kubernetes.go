@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/state"
 )
 
@@ -77,7 +78,7 @@ type Kubernetes struct {
 	selection Selection
 	kinds     []*kind
 	logger    *slog.Logger
-	names     interner
+	names     intern.Names
 	// pause is the first delay after a failure; each further one is twice as long.
 	pause time.Duration
 	// auditInterval is the mean time between two audits, 0 for none; grace how long a
@@ -152,7 +153,7 @@ func (k *Kubernetes) Run(ctx context.Context, store *state.Store) error {
 	var running sync.WaitGroup
 	for _, kind := range k.kinds {
 		source := &listWatch{clients: k.clients, pause: k.pause, sink: &sink{
-			kind: kind, selection: &k.selection, store: store, converter: converter{names: &k.names},
+			kind: kind, selection: &k.selection, store: store, converter: converter{names: &k.names, literal: k.selection.Literal, noTargets: k.selection.NoTargets},
 			status: k.statusBoard, logger: k.logger, listed: missing.item(),
 		}}
 		audit.kinds = append(audit.kinds, source.audited())

@@ -16,6 +16,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/state"
 )
 
@@ -29,7 +30,7 @@ type Manifests struct {
 	path      string
 	selectors selectors
 	logger    *slog.Logger
-	names     interner
+	names     intern.Names
 	// settle is how long the files must be left alone before they are read: an editor
 	// or a ConfigMap volume makes several changes in one go.
 	settle time.Duration

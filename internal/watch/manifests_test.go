@@ -112,7 +112,7 @@ func showEndpoint(e *model.Endpoint) string {
 			text += " " + part.name
 		}
 	}
-	return fmt.Sprintf("%s host=%s pod=%s node=%s zone=%s", text, e.Hostname, e.TargetPod, e.Node, e.Zone)
+	return fmt.Sprintf("%s host=%s pod=%s node=%s zone=%s", text, e.Hostname(), e.TargetPod(), e.Node(), e.Zone())
 }
 
 // parseText reads one manifest file without a file.

@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mooring-project/mooring/internal/intern"
 	"github.com/mooring-project/mooring/internal/state"
 )
 
@@ -52,7 +53,7 @@ func bigSlice(i int) *discoveryv1.EndpointSlice {
 // TestRelistHoldsNoSecondCopy streams a whole list twice, as a reflector does, and
 // compares the memory at the moment when the second is complete but not yet committed.
 func TestRelistHoldsNoSecondCopy(t *testing.T) {
-	store, names := state.NewStore(), &interner{}
+	store, names := state.NewStore(), &intern.Names{}
 	selection := &Selection{}
 	newSink := func(k *kind) *sink {
 		return &sink{

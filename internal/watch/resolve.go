@@ -59,7 +59,7 @@ func named(service string, is4 bool, groups map[string]*model.EndpointSlice) []*
 		slice := groups[key]
 		slice.Name = fmt.Sprintf("%s-pods-%s-%d", service, family, i)
 		slices.SortFunc(slice.Endpoints, func(a, b model.Endpoint) int {
-			return cmp.Or(a.Addr.Compare(b.Addr), strings.Compare(a.TargetPod, b.TargetPod))
+			return cmp.Or(a.Addr.Compare(b.Addr), strings.Compare(a.TargetPod(), b.TargetPod()))
 		})
 		out = append(out, slice)
 	}
@@ -77,15 +77,13 @@ func podEndpoint(c *converter, service *corev1.Service, pod *corev1.Pod, is4 boo
 	if i < 0 {
 		return model.Endpoint{}, false
 	}
-	out := model.Endpoint{
-		Addr: addrs[i], TargetPod: pod.Name,
-		Serving: podReady(pod), Terminating: pod.DeletionTimestamp != nil,
-		Node: c.names.text(pod.Spec.NodeName), Zone: zones[pod.Spec.NodeName],
-	}
+	out := model.Endpoint{Addr: addrs[i], Serving: podReady(pod), Terminating: pod.DeletionTimestamp != nil}
 	out.Ready = service.Spec.PublishNotReadyAddresses || out.Serving && !out.Terminating
+	about := model.About{TargetPod: pod.Name, Node: pod.Spec.NodeName, Zone: zones[pod.Spec.NodeName]}
 	if pod.Spec.Hostname != "" && pod.Spec.Subdomain == service.Name {
-		out.Hostname = pod.Spec.Hostname
+		about.Hostname = pod.Spec.Hostname
 	}
+	out.About = c.names.About(about)
 	return out, true
 }
 
@@ -114,7 +112,7 @@ func targetPorts(c *converter, service *corev1.Service, pod *corev1.Pod) []model
 			number = p.Port
 		}
 		if known && number >= 1 && number <= 65535 {
-			out = append(out, model.EndpointPort{Name: c.names.text(p.Name), Protocol: protocol, Port: uint16(number)})
+			out = append(out, model.EndpointPort{Name: c.names.Text(p.Name), Protocol: protocol, Port: uint16(number)})
 		}
 	}
 	return out

@@ -61,7 +61,7 @@ func (s *sink) convert(object any) (kept, error) {
 		return kept{}, fmt.Errorf("%s: %T: %w", s.kind.resource.Resource, object, err)
 	}
 	k := kept{
-		key:     objectKey{s.converter.names.text(accessor.GetNamespace()), accessor.GetName()},
+		key:     objectKey{s.converter.names.Text(accessor.GetNamespace()), accessor.GetName()},
 		version: parseVersion(accessor.GetResourceVersion()),
 	}
 	if !s.wants(k.key.namespace) {

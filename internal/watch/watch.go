@@ -71,6 +71,9 @@ type Selection struct {
 	// NoTargets leaves out the names of the Pods behind endpoints, which are a fifth of
 	// what endpoints take in memory.
 	NoTargets bool
+	// Literal keeps what consumers are to take as undefined: the addresses of an endpoint
+	// after its first, each as an endpoint of its own, and ports without number, as 0.
+	Literal bool
 }
 
 // allows tells whether objects of a namespace are wanted.

@@ -68,7 +68,7 @@ func (l *lab) entry(w way, service *model.Service, endpoints ...*host) *state.Se
 		if h == l.remote {
 			node = otherNode
 		}
-		slice.Endpoints = append(slice.Endpoints, model.Endpoint{Addr: h.addr(w.ipv6), Node: node, Ready: true, Serving: true})
+		slice.Endpoints = append(slice.Endpoints, model.Endpoint{Addr: h.addr(w.ipv6), Ready: true, Serving: true, About: &model.About{Node: node}})
 	}
 	return &state.Service{Service: service, Slices: []*model.EndpointSlice{slice}}
 }

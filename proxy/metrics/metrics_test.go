@@ -81,7 +81,7 @@ func slice(name, address, node string, trigger time.Time) *model.EndpointSlice {
 	return &model.EndpointSlice{
 		Name: name, Service: model.ServiceKey{Namespace: "default", Name: "web"}, TriggerTime: trigger,
 		Ports:     []model.EndpointPort{{Protocol: model.TCP, Port: 8080}},
-		Endpoints: []model.Endpoint{{Addr: netip.MustParseAddr(address), Ready: true, Serving: true, Node: node}},
+		Endpoints: []model.Endpoint{{Addr: netip.MustParseAddr(address), Ready: true, Serving: true, About: &model.About{Node: node}}},
 	}
 }
 

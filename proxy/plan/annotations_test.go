@@ -103,6 +103,6 @@ func (p Plan) realServers() Plan {
 }
 
 func inZone(e model.Endpoint, zone string) model.Endpoint {
-	e.Zone = zone
+	e.About = &model.About{Node: e.Node(), Zone: zone}
 	return e
 }

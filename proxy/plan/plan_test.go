@@ -46,7 +46,7 @@ func slice(name string, protocol model.Protocol, endpoints ...model.Endpoint) *m
 }
 
 func ready(text, node string) model.Endpoint {
-	return model.Endpoint{Addr: addr(text), Node: node, Ready: true, Serving: true}
+	return model.Endpoint{Addr: addr(text), Ready: true, Serving: true, About: &model.About{Node: node}}
 }
 
 func TestServicePlan(t *testing.T) {

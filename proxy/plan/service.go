@@ -250,7 +250,7 @@ func (s fragment) serve(server Key, selection policy.Selection, kept bool) {
 		real := server.as(RealServer)
 		real.Endpoint = v.Target
 		s.plan[real] = Value{Weight: weights.of(v.Endpoint), Forward: Masq}
-		if v.Endpoint.Node == s.Place.Node {
+		if v.Endpoint.Node() == s.Place.Node {
 			s.add(Key{Kind: Hairpin, Endpoint: netip.AddrPortFrom(v.Endpoint.Addr, 0)})
 		}
 	}

@@ -118,10 +118,10 @@ func parseSlowStart(text string) (time.Duration, error) {
 // of gives an endpoint's weight: what is said of its node goes before what is said of its zone.
 func (w weighting) of(endpoint model.Endpoint) uint32 {
 	weight := w.rest
-	if zone, said := w.zones[endpoint.Zone]; said {
+	if zone, said := w.zones[endpoint.Zone()]; said {
 		weight = zone
 	}
-	if node, said := w.nodes[endpoint.Node]; said {
+	if node, said := w.nodes[endpoint.Node()]; said {
 		weight = node
 	}
 	if w.slowStart > 0 {

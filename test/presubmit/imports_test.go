@@ -18,8 +18,9 @@ var inner = map[string][]string{
 	"internal/model":        {},
 	"internal/policy":       {"internal/model"},
 	"internal/state":        {"internal/model"},
-	"internal/watch":        {"internal/model", "internal/state"},
-	"internal/snapshotfile": {"internal/model", "internal/state"},
+	"internal/intern":       {"internal/model"},
+	"internal/watch":        {"internal/intern", "internal/model", "internal/state"},
+	"internal/snapshotfile": {"internal/intern", "internal/model", "internal/state"},
 	"plugin":                {"internal/model", "internal/state", "internal/watch", "internal/policy", "internal/snapshotfile"},
 	"proxy/plan":            {"internal/model", "internal/policy", "internal/state"},
 	"proxy/drain":           {"internal/model", "proxy/plan"},
@@ -27,7 +28,8 @@ var inner = map[string][]string{
 	"proxy/health":          {},
 	"proxy/relay":           {"internal/model", "proxy/plan"},
 	"proxy/dataplane":       {"internal/model", "proxy/plan", "proxy/dataplane"},
-	"proxy/reconcile":       {"internal/model", "internal/policy", "internal/state", "proxy/drain", "proxy/plan"},
+	"proxy/slowstart":       {"internal/model", "proxy/plan"},
+	"proxy/reconcile":       {"internal/model", "internal/policy", "internal/state", "proxy/drain", "proxy/plan", "proxy/slowstart"},
 	"proxy":                 {"internal", "proxy"},
 	"cmd/mooring-dns":       {"plugin", "internal"},
 	"cmd/mooring-proxy":     {"proxy", "internal"},
@@ -50,7 +52,7 @@ var outer = map[string][]string{
 }
 
 // pure packages do no I/O, read no clock and log nothing.
-var pure = []string{"internal/model", "internal/policy", "proxy/plan", "proxy/drain"}
+var pure = []string{"internal/model", "internal/policy", "proxy/plan", "proxy/drain", "proxy/slowstart"}
 
 // impure are the standard packages that a pure package does not need.
 var impure = []string{"os", "io", "io/fs", "log", "log/slog", "net", "net/http", "syscall", "context", "os/exec"}

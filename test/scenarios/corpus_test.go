@@ -231,8 +231,8 @@ func view(entry *state.Service, port model.ServicePort, ipv6 bool) oracle.Servic
 			for _, e := range slice.Endpoints {
 				if e.Addr.Is6() == ipv6 {
 					s.Endpoints = append(s.Endpoints, oracle.Endpoint{
-						Target: netip.AddrPortFrom(e.Addr, p.Port), Node: e.Node,
-						Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating, ForNodes: e.ForNodes, ForZones: e.ForZones,
+						Target: netip.AddrPortFrom(e.Addr, p.Port), Node: e.Node(),
+						Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating, ForNodes: e.ForNodes(), ForZones: e.ForZones(),
 					})
 				}
 			}
