@@ -20,7 +20,7 @@ import (
 var modules = []string{
 	"net/netfilter/**", "net/ipv4/**", "net/ipv6/**", "net/bridge/**", "net/sctp/**", "net/sched/**",
 	"net/8021q/**", "net/netlink/*", "net/packet/*", "net/unix/*",
-	"drivers/net/veth", "drivers/net/dummy", "drivers/net/tun", "drivers/net/virtio_net",
+	"drivers/net/veth", "drivers/net/dummy", "drivers/net/nlmon", "drivers/net/tun", "drivers/net/virtio_net",
 	"drivers/net/ipvlan/*", "drivers/net/macvlan", "drivers/net/vxlan/*", "drivers/net/vrf", "drivers/net/ifb",
 	"drivers/block/virtio_blk", "drivers/block/loop", "drivers/char/hw_random/virtio-rng",
 	"fs/overlayfs/*",
