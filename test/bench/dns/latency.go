@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/mooring-project/mooring/test/bench/objects"
 )
 
 // A change is a kind of write whose way to the answer is timed.
@@ -21,18 +23,18 @@ type change struct {
 func changes() []change {
 	return []change{
 		{"ClusterIP of a Service", func(api *apiServer, address string) error {
-			return api.put("services", serviceObject("ns-1", "moving", address))
+			return api.put("services", objects.Service("ns-1", "moving", address))
 		}},
 		{"endpoint of a headless Service", func(api *apiServer, address string) error {
-			service := serviceObject("ns-1", "moving", "None")
-			return api.put("endpointslices", sliceObject(service, []string{address}))
+			service := objects.Service("ns-1", "moving", "None")
+			return api.put("endpointslices", objects.Slice(service, []string{address}))
 		}},
 	}
 }
 
 // latencies times changes, each from before the write to the first answer that has it.
 func latencies(ctx context.Context, api *apiServer, s *server, c change, times int) ([]time.Duration, error) {
-	if err := api.put("services", serviceObject("ns-1", "moving", "None")); err != nil {
+	if err := api.put("services", objects.Service("ns-1", "moving", "None")); err != nil {
 		return nil, err
 	}
 	var out []time.Duration

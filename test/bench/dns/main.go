@@ -12,12 +12,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/mooring-project/mooring/test/bench/report"
 )
 
 // options are the flags.
@@ -95,7 +96,7 @@ type bench struct {
 	dir      string
 	upstream string
 	products []product
-	report   strings.Builder
+	report   report.Report
 }
 
 func run(ctx context.Context, o *options) error {
@@ -109,7 +110,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer upstream.Shutdown() //nolint:errcheck // the process ends
-	b := &bench{options: o, dir: dir, upstream: upstream.PacketConn.LocalAddr().String()}
+	b := &bench{options: o, dir: dir, upstream: upstream.PacketConn.LocalAddr().String(), report: report.Report{Copy: os.Stdout}}
 	for _, p := range []product{{"stock", o.stock, "kubernetes"}, {"mooring", o.mooring, "mooring"}, {"floor", o.stock, ""}} {
 		if strings.Contains(o.servers, p.name) {
 			b.products = append(b.products, p)
@@ -190,9 +191,9 @@ func (b *bench) quick(ctx context.Context, api *apiServer) error {
 }
 
 func (b *bench) load(ctx context.Context, servers []*server) error {
-	b.printf("\n## Processor time and queries per second\n\n")
-	b.printf("Medians of %d rounds of %d s, the servers in turn; in brackets the lowest and highest.\n\n", b.rounds, b.seconds)
-	b.printf("| questions | server | CPU us/query | to stock | queries/s | to stock |\n|---|---|---:|---:|---:|---:|\n")
+	b.report.Printf("\n## Processor time and queries per second\n\n")
+	b.report.Printf("Medians of %d rounds of %d s, the servers in turn; in brackets the lowest and highest.\n\n", b.rounds, b.seconds)
+	b.report.Printf("| questions | server | CPU us/query | to stock | queries/s | to stock |\n|---|---|---:|---:|---:|---:|\n")
 	sets := querySets(cluster{b.services, b.endpoints})
 	for i := range sets {
 		if !strings.Contains(b.sets, sets[i].name) {
@@ -202,19 +203,19 @@ func (b *bench) load(ctx context.Context, servers []*server) error {
 			return err
 		}
 	}
-	b.printf("\n")
+	b.report.Printf("\n")
 	for i := range sets {
-		b.printf("- %s: %s.\n", sets[i].name, sets[i].about)
+		b.report.Printf("- %s: %s.\n", sets[i].name, sets[i].about)
 	}
-	b.printf("\nResident memory after this load, with %d endpoints:", b.services*b.endpoints)
+	b.report.Printf("\nResident memory after this load, with %d endpoints:", b.services*b.endpoints)
 	for _, s := range servers {
 		now, _, err := s.memory()
 		if err != nil {
 			return err
 		}
-		b.printf(" %s %.0f MiB.", s.name, now)
+		b.report.Printf(" %s %.0f MiB.", s.name, now)
 	}
-	b.printf("\n")
+	b.report.Printf("\n")
 	return nil
 }
 
@@ -232,12 +233,12 @@ func (b *bench) loadSet(ctx context.Context, servers []*server, set *querySet) e
 	}
 	var stock sample
 	for i, s := range servers {
-		cpu, qps := column(samples[i], func(s sample) float64 { return s.cpu }), column(samples[i], func(s sample) float64 { return s.qps })
-		mid := sample{median(cpu), median(qps)}
+		cpu, qps := report.Column(samples[i], func(s sample) float64 { return s.cpu }), report.Column(samples[i], func(s sample) float64 { return s.qps })
+		mid := sample{report.Median(cpu), report.Median(qps)}
 		if s.directive == "kubernetes" {
 			stock = mid
 		}
-		b.printf("| %s | %s | %.1f (%.1f-%.1f) | %.2f | %.0f (%.0f-%.0f) | %.2f |\n", set.name, s.name,
+		b.report.Printf("| %s | %s | %.1f (%.1f-%.1f) | %.2f | %.0f (%.0f-%.0f) | %.2f |\n", set.name, s.name,
 			mid.cpu, cpu[0], cpu[len(cpu)-1], mid.cpu/stock.cpu, mid.qps, qps[0], qps[len(qps)-1], mid.qps/stock.qps)
 	}
 	return nil
@@ -277,9 +278,9 @@ func download(ctx context.Context, url, name string) error {
 }
 
 func (b *bench) latency(ctx context.Context, api *apiServer, servers []*server) error {
-	b.printf("\n## From an API write to the changed answer\n\n")
-	b.printf("%d writes of each kind, 10 to 30 ms apart, with %d Services loaded.\n\n", b.changes, b.services)
-	b.printf("| change | server | p50 ms | p99 ms | max ms |\n|---|---|---:|---:|---:|\n")
+	b.report.Printf("\n## From an API write to the changed answer\n\n")
+	b.report.Printf("%d writes of each kind, 10 to 30 ms apart, with %d Services loaded.\n\n", b.changes, b.services)
+	b.report.Printf("| change | server | p50 ms | p99 ms | max ms |\n|---|---|---:|---:|---:|\n")
 	for _, c := range changes() {
 		for _, s := range servers {
 			if s.directive == "" {
@@ -290,17 +291,17 @@ func (b *bench) latency(ctx context.Context, api *apiServer, servers []*server) 
 				return err
 			}
 			ms := func(at int) float64 { return float64(times[at].Microseconds()) / 1000 }
-			b.printf("| %s | %s | %.2f | %.2f | %.2f |\n", c.name, s.name, ms(len(times)/2), ms(len(times)*99/100), ms(len(times)-1))
+			b.report.Printf("| %s | %s | %.2f | %.2f | %.2f |\n", c.name, s.name, ms(len(times)/2), ms(len(times)*99/100), ms(len(times)-1))
 		}
 	}
 	return nil
 }
 
 func (b *bench) memory(ctx context.Context, api *apiServer) error {
-	b.printf("\n## Resident memory\n\n")
-	b.printf("%d Services, %d endpoints; MiB from /proc, %d rounds, medians. Steady is %s after the sync; the relist is\nthat after an API server was away for a second and answered 410.\n\n",
+	b.report.Printf("\n## Resident memory\n\n")
+	b.report.Printf("%d Services, %d endpoints; MiB from /proc, %d rounds, medians. Steady is %s after the sync; the relist is\nthat after an API server was away for a second and answered 410.\n\n",
 		b.services, b.services*3*b.endpoints, b.memoryRounds(), b.settle)
-	b.printf("| server | peak of the first sync | steady | to stock | peak of a relist | to steady |\n|---|---:|---:|---:|---:|---:|\n")
+	b.report.Printf("| server | peak of the first sync | steady | to stock | peak of a relist | to steady |\n|---|---:|---:|---:|---:|---:|\n")
 	var stock float64
 	for _, p := range b.products {
 		var all []footprint
@@ -311,44 +312,20 @@ func (b *bench) memory(ctx context.Context, api *apiServer) error {
 			}
 			all = append(all, f)
 		}
-		sync := median(column(all, func(f footprint) float64 { return f.sync }))
-		steady := median(column(all, func(f footprint) float64 { return f.steady }))
-		relist := median(column(all, func(f footprint) float64 { return f.relist }))
+		sync := report.Median(report.Column(all, func(f footprint) float64 { return f.sync }))
+		steady := report.Median(report.Column(all, func(f footprint) float64 { return f.steady }))
+		relist := report.Median(report.Column(all, func(f footprint) float64 { return f.relist }))
 		if p.directive == "kubernetes" {
 			stock = steady
 		}
 		if p.directive == "" {
-			b.printf("| %s | %.0f | %.0f | %.2f | | |\n", p.name, sync, steady, steady/stock)
+			b.report.Printf("| %s | %.0f | %.0f | %.2f | | |\n", p.name, sync, steady, steady/stock)
 			continue
 		}
-		b.printf("| %s | %.0f | %.0f | %.2f | %.0f | %.2f |\n", p.name, sync, steady, steady/stock, relist, relist/steady)
+		b.report.Printf("| %s | %.0f | %.0f | %.2f | %.0f | %.2f |\n", p.name, sync, steady, steady/stock, relist, relist/steady)
 	}
 	return nil
 }
 
 // memoryRounds is fewer: a round takes a minute, and memory varies little.
 func (b *bench) memoryRounds() int { return (b.rounds + 1) / 2 }
-
-// column gives one figure of all samples in ascending order.
-func column[T any](samples []T, figure func(T) float64) []float64 {
-	var out []float64
-	for _, s := range samples {
-		out = append(out, figure(s))
-	}
-	slices.Sort(out)
-	return out
-}
-
-func median(sorted []float64) float64 {
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
-}
-
-// printf writes to the terminal and to the report.
-func (b *bench) printf(format string, args ...any) {
-	fmt.Printf(format, args...)
-	fmt.Fprintf(&b.report, format, args...)
-}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+
+	"github.com/mooring-project/mooring/test/bench/objects"
 )
 
 // querySet is what dnsperf asks, one "name type" a line.
@@ -31,7 +33,7 @@ func querySets(c cluster) []querySet {
 	return []querySet{hit, mix(order), crowd}
 }
 
-func fullName(i int) string { return nameOf(i) + "." + namespaceOf(i) + zone }
+func fullName(i int) string { return objects.NameOf(i) + "." + objects.NamespaceOf(i) + zone }
 
 // mix is what a Pod with the usual search path (ndots 5) and a resolver that asks for both
 // families does for: a Service in its namespace, one in another, and an outside name, of
@@ -40,9 +42,9 @@ func mix(order []int) querySet {
 	set := querySet{name: "mix", about: "A and AAAA pairs, search path misses, SRV, PTR, as Pods ask"}
 	missing := 0
 	for _, i := range order {
-		own := namespaceOf(i + 1)
+		own := objects.NamespaceOf(i + 1)
 		pairs := []string{
-			fullName(i), nameOf(i) + "." + namespaceOf(i) + "." + own + zone, // the second one misses
+			fullName(i), objects.NameOf(i) + "." + objects.NamespaceOf(i) + "." + own + zone, // the second one misses
 			"www.example.com." + own + zone, "www.example.com" + zone, // these two miss
 			fullName(i),
 		}
@@ -50,7 +52,7 @@ func mix(order []int) querySet {
 			set.lines = append(set.lines, name+" A", name+" AAAA")
 		}
 		missing += 6
-		set.lines = append(set.lines, "_http._tcp."+fullName(i)+" SRV", reversed(clusterIP(i))+" PTR")
+		set.lines = append(set.lines, "_http._tcp."+fullName(i)+" SRV", reversed(objects.ClusterIP(i))+" PTR")
 	}
 	set.nxdomain = float64(missing) / float64(len(set.lines))
 	return set
