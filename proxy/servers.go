@@ -47,7 +47,9 @@ func (s *servers) run(ctx context.Context, group *errgroup.Group, measured *metr
 		return s.listener(s.config.HealthzAddress).Serve(ctx, probes.Handler())
 	})
 	group.Go(func() error {
-		return s.listener(s.config.MetricsAddress).Serve(ctx, measured.Handler(s.config.Configz, s.config.Profiling))
+		return s.listener(s.config.MetricsAddress).Serve(ctx, measured.Handler(metrics.About{
+			Version: s.config.Version, Configz: s.config.Configz, Flags: s.config.Flags, Profiling: s.config.Profiling,
+		}))
 	})
 }
 

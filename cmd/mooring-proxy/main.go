@@ -36,6 +36,7 @@ func run(args []string) int {
 	case command.WriteConfigTo != "":
 		return writeConfig(command)
 	}
+	command.Config.Version = version
 	logger := newLogger(command.Config)
 	for _, warning := range command.Warnings {
 		logger.Warn("configuration", "warning", warning)

@@ -82,8 +82,12 @@ type Config struct {
 	Verbosity int
 	// LogFormat is "text" or "json".
 	LogFormat string
-	// Configz is all of this as JSON for people to look at.
+	// Configz is all of this as JSON for people to look at, Flags the command line's flags, given
+	// or not, as text.
 	Configz []byte
+	Flags   map[string]string
+	// Version is the program's.
+	Version string
 }
 
 // DetectLocal says how to tell the pods of this node, or of the cluster, from the rest.

@@ -46,7 +46,7 @@ func cidrs(list ...string) []netip.Prefix {
 }
 
 // values compares what a Config is made of, without what only names or repeats it.
-var values = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}), cmpopts.IgnoreFields(Config{}, "Configz", "File")}
+var values = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}), cmpopts.IgnoreFields(Config{}, "Configz", "Flags", "File")}
 
 // usual gives the Config without a node's name when nothing is said.
 func usual(t *testing.T) Config {
@@ -265,6 +265,18 @@ func alter(t *testing.T, path string, field reflect.Value) {
 		field.Set(reflect.Append(field, item))
 	default:
 		t.Fatalf("%s is a %s: tell this test how to change one", path, field.Kind())
+	}
+}
+
+func TestFlagsForPeopleToLookAt(t *testing.T) {
+	command, err := Parse([]string{"--hostname-override=node-1", "--ipvs-scheduler=sh"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"ipvs-scheduler": "sh", "drain-timeout": "15m0s"} {
+		if got := command.Config.Flags[name]; got != want {
+			t.Errorf("--%s: %q, want %q", name, got, want)
+		}
 	}
 }
 

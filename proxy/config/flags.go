@@ -90,7 +90,17 @@ func Parse(args []string) (Command, error) {
 	settings.usePorts()
 	command.Warnings = append(command.Warnings, ignored(&settings.KubeProxyConfiguration)...)
 	command.Warnings = append(command.Warnings, ignoredFlags(flags)...)
-	return command, command.finish(settings)
+	err := command.finish(settings)
+	command.Config.Flags = flagValues(flags)
+	return command, err
+}
+
+// flagValues gives all flags as text, as they were given or are by default; the configuration file
+// is not looked at.
+func flagValues(flags *pflag.FlagSet) map[string]string {
+	all := map[string]string{}
+	flags.VisitAll(func(f *pflag.Flag) { all[f.Name] = f.Value.String() })
+	return all
 }
 
 // finish fills in what only the running machine knows, and makes the Config.

@@ -47,7 +47,7 @@ func newFixture() *fixture {
 func (f *fixture) scrape(t *testing.T, name string) []string {
 	t.Helper()
 	recorder := httptest.NewRecorder()
-	f.Handler(nil, false).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	f.Handler(About{}).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if recorder.Code != http.StatusOK {
 		t.Fatalf("/metrics: %d %s", recorder.Code, recorder.Body)
 	}
@@ -185,6 +185,11 @@ func TestHandler(t *testing.T) {
 		{"/healthz", false, 200, "ok"},
 		{"/configz", false, 200, `{"a":1}`},
 		{"/metrics", false, 200, "go_goroutines"},
+		{"/metrics/slis", false, 200, ""},
+		{"/flagz", false, 200, "mooring-proxy flagz"},
+		{"/flagz", false, 200, "\nv=4\n"},
+		{"/statusz", false, 200, "Binary version: v1.2\nPaths: /configz /flagz /healthz /metrics /proxyMode\n"},
+		{"/statusz", true, 200, "Paths: /configz /debug /flagz "},
 		{"/debug/pprof/", false, 404, ""},
 		{"/debug/pprof/", true, 200, "goroutine"},
 		{"/", false, 404, ""},
@@ -192,11 +197,58 @@ func TestHandler(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.path, func(t *testing.T) {
 			recorder := httptest.NewRecorder()
-			newFixture().Handler([]byte(`{"a":1}`), test.profiling).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, test.path, nil))
+			handler := newFixture().Handler(About{Version: "v1.2", Configz: []byte(`{"a":1}`), Flags: map[string]string{"a": "b", "v": "4"}, Profiling: test.profiling})
+			handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, test.path, nil))
 			if recorder.Code != test.code || !strings.Contains(recorder.Body.String(), test.body) {
 				t.Errorf("%d %s, want %d with %q", recorder.Code, recorder.Body, test.code, test.body)
 			}
 		})
+	}
+}
+
+func TestPagesAsObjects(t *testing.T) {
+	handler := newFixture().Handler(About{Version: "v1.2", Flags: map[string]string{"v": "4"}})
+	tests := []struct {
+		name, path, accept string
+		code               int
+		body               string
+	}{
+		{"the flags", "/flagz", "application/json;v=v1beta1;g=config.k8s.io;as=Flagz", 200, `"apiVersion":"config.k8s.io/v1beta1","metadata":{"name":"mooring-proxy"},"flags":{"v":"4"}`},
+		{"the status, or text", "/statusz", "application/json;v=v1alpha1;g=config.k8s.io;as=Statusz, text/plain;q=0.5", 200, `"binaryVersion":"v1.2"`},
+		{"anything", "/statusz", "*/*", 200, "mooring-proxy statusz"},
+		{"a version there is not", "/flagz", "application/json;v=v9;g=config.k8s.io;as=Flagz", 406, "v1beta1"},
+		{"JSON of no kind", "/flagz", "application/json", 406, "v1beta1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			request := httptest.NewRequest(http.MethodGet, test.path, nil)
+			request.Header.Set("Accept", test.accept)
+			recorder := httptest.NewRecorder()
+			handler.ServeHTTP(recorder, request)
+			if recorder.Code != test.code || !strings.Contains(recorder.Body.String(), test.body) {
+				t.Errorf("%d %s, want %d with %q", recorder.Code, recorder.Body, test.code, test.body)
+			}
+		})
+	}
+}
+
+func TestSLIsCountHealthChecks(t *testing.T) {
+	handler := newFixture().Handler(About{})
+	ask := func(method, path string) string {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, httptest.NewRequest(method, path, nil))
+		return recorder.Body.String()
+	}
+	for range 2 {
+		ask(http.MethodGet, "/healthz")
+	}
+	if got := ask(http.MethodGet, "/metrics/slis"); !strings.Contains(got, `kubernetes_healthcheck{name="ping",type="healthz"} 1`) ||
+		!strings.Contains(got, `kubernetes_healthchecks_total{name="ping",status="success",type="healthz"} 2`) {
+		t.Errorf("after two health checks:\n%s", got)
+	}
+	ask(http.MethodDelete, "/metrics/slis")
+	if got := ask(http.MethodGet, "/metrics/slis"); got != "" {
+		t.Errorf("after a reset:\n%s", got)
 	}
 }
 
