@@ -57,8 +57,10 @@ func (c Context) Problems(service *model.Service) []Problem {
 		annotation string
 		err        error
 	}{
-		{SchedulerAnnotation, schedulerErr}, {WeightsAnnotation, weightsErr},
-		{SlowStartAnnotation, slowStartErr}, {DrainTimeoutAnnotation, drainErr},
+		{SchedulerAnnotation, schedulerErr},
+		{WeightsAnnotation, weightsErr},
+		{SlowStartAnnotation, slowStartErr},
+		{DrainTimeoutAnnotation, drainErr},
 	} {
 		if p.err != nil {
 			problems = append(problems, Problem{p.annotation, service.Annotations[p.annotation], p.err.Error()})

@@ -71,7 +71,7 @@ func TestWeightsOfAService(t *testing.T) {
 		{"empty", map[string]string{SchedulerAnnotation: "wrr", WeightsAnnotation: ""}, [3]uint32{1, 1, 1}, "is not like"},
 		{"a slow start that is too slow", map[string]string{SchedulerAnnotation: "wrr", SlowStartAnnotation: "2h"}, [3]uint32{1, 1, 1}, "between 1s and 1h"},
 		{"a slow start with no unit", map[string]string{SchedulerAnnotation: "wrr", SlowStartAnnotation: "30"}, [3]uint32{1, 1, 1}, "not a duration"},
-		{"a slip", map[string]string{"mooring.dev/wieghts": "*=1"}, [3]uint32{1, 1, 1}, "no such annotation"},
+		{"a slip", map[string]string{"mooring.dev/weight": "*=1"}, [3]uint32{1, 1, 1}, "no such annotation"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := service(func(s *model.Service) { s.Annotations = c.annotations })

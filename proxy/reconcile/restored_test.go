@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -50,9 +51,7 @@ func TestARestoredSnapshotFillsAnEmptyKernel(t *testing.T) {
 func TestARestoredSnapshotChangesNothingThatWasFound(t *testing.T) {
 	service, later := web("web", "10.96.0.10"), web("api", "10.96.0.20")
 	adopted := fragment(service, "10.244.1.2")
-	for key, value := range fragment(later, "10.244.1.9") {
-		adopted[key] = value
-	}
+	maps.Copy(adopted, fragment(later, "10.244.1.9"))
 	run(t, adopted, func(t *testing.T, f *fixture) {
 		old := web("old", "10.96.0.30")
 		f.restore(func(tx *state.Txn) {

@@ -46,7 +46,7 @@ func (s skeleton) outside() {
 		s.rule(c, is(f), recall(f), goTo("kept"))
 		s.rule(masqueraded, is(f), recall(f), goTo("kept-masqueraded"))
 	}
-	s.rule(masqueraded, changePriority(^uint32(plan.Masqueraded), plan.Masqueraded))
+	s.rule(masqueraded, markMasqueraded(plan.Masqueraded))
 }
 
 // kept undoes the mark of an endpoint that does not serve the group any more.
@@ -54,11 +54,11 @@ func (s skeleton) kept() {
 	c, masqueraded := s.chain("kept"), s.chain("kept-masqueraded")
 	for _, f := range []family{ipv4, ipv6} {
 		s.rule(c, is(f), pinned(f, false), accept())
-		s.rule(masqueraded, is(f), pinned(f, false), changePriority(^uint32(plan.Masqueraded), plan.Masqueraded), accept())
+		s.rule(masqueraded, is(f), pinned(f, false), markMasqueraded(plan.Masqueraded), accept())
 	}
 	s.rule(c, put(expr.MetaKeyMARK, 0))
 	s.rule(masqueraded, put(expr.MetaKeyMARK, s.config.MasqueradeMark))
-	s.rule(masqueraded, changePriority(^uint32(plan.Masqueraded), plan.Masqueraded))
+	s.rule(masqueraded, markMasqueraded(plan.Masqueraded))
 }
 
 // enter gives packets that begin a connection to an address their group, and the mark of
@@ -97,7 +97,7 @@ func (s skeleton) remember(timeout uint32) {
 	}
 	s.rule(c, put(expr.MetaKeyPRIORITY, 0))
 	s.rule(c, put(expr.MetaKeyMARK, 0))
-	s.rule(masqueraded, changePriority(^uint32(plan.Masqueraded), 0))
+	s.rule(masqueraded, markMasqueraded(0))
 	s.rule(masqueraded, jump(c.Name))
 	s.rule(masqueraded, put(expr.MetaKeyMARK, s.config.MasqueradeMark))
 }
@@ -158,8 +158,10 @@ func put(key expr.MetaKey, value uint32) []expr.Any {
 	}
 }
 
-func changePriority(mask, xor uint32) []expr.Any {
-	return []expr.Any{load(expr.MetaKeyPRIORITY, 1), bitwise(mask, xor), &expr.Meta{Key: expr.MetaKeyPRIORITY, Register: 1, SourceRegister: true}}
+// markMasqueraded sets the one bit of the packet priority that remembers masquerading, or with 0
+// clears it.
+func markMasqueraded(bit uint32) []expr.Any {
+	return []expr.Any{load(expr.MetaKeyPRIORITY, 1), bitwise(^uint32(plan.Masqueraded), bit), &expr.Meta{Key: expr.MetaKeyPRIORITY, Register: 1, SourceRegister: true}}
 }
 
 func goTo(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain} }

@@ -109,7 +109,7 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	defer upstream.Shutdown() //nolint:errcheck // the process ends
+	defer func() { _ = upstream.Shutdown() }() // the process ends
 	b := &bench{options: o, dir: dir, upstream: upstream.PacketConn.LocalAddr().String(), report: report.Report{Copy: os.Stdout}}
 	for _, p := range []product{{"stock", o.stock, "kubernetes"}, {"mooring", o.mooring, "mooring"}, {"floor", o.stock, ""}} {
 		if strings.Contains(o.servers, p.name) {
