@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mooring-project/mooring/internal/atomicfile"
 	"github.com/mooring-project/mooring/internal/state"
 )
 
@@ -95,7 +96,7 @@ func (k *Keeper) Restore(store *state.Store) bool {
 // Run writes the Store's snapshots until ctx ends, and then the last one. Nothing is written
 // before the first sync, and nothing twice.
 func (k *Keeper) Run(ctx context.Context, store *state.Store) {
-	removeLeftovers(k.Path, time.Now())
+	atomicfile.RemoveLeftovers(k.Path, time.Now())
 	restored := !store.Load().Restored.IsZero()
 	for ctx.Err() == nil {
 		snapshot := store.Load()

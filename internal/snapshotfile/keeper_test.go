@@ -173,26 +173,3 @@ func TestKeeperRestores(t *testing.T) {
 		t.Errorf("another node's: %+v\n%s", store.Load(), said.lines.String())
 	}
 }
-
-func TestLeftoversAreRemoved(t *testing.T) {
-	directory := t.TempDir()
-	path := filepath.Join(directory, "snapshot")
-	now := time.Now()
-	for name, age := range map[string]time.Duration{".snapshot.1.tmp": time.Hour, ".snapshot.2.tmp": time.Minute, ".other.1.tmp": time.Hour, "snapshot": time.Hour} {
-		at := filepath.Join(directory, name)
-		if err := os.WriteFile(at, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(at, now.Add(-age), now.Add(-age)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	removeLeftovers(path, now)
-	left, err := os.ReadDir(directory)
-	if err != nil || len(left) != 3 {
-		t.Errorf("left: %v %v", left, err)
-	}
-	if _, err := os.Stat(filepath.Join(directory, ".snapshot.1.tmp")); err == nil {
-		t.Error("an old leftover is still there")
-	}
-}

@@ -5,14 +5,11 @@ import (
 	"encoding/binary"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
-	"os"
-	"path/filepath"
-	"time"
 
+	"github.com/mooring-project/mooring/internal/atomicfile"
 	"github.com/mooring-project/mooring/internal/state"
 )
 
@@ -83,67 +80,8 @@ func (e *encoder) snapshot(s *state.Snapshot) {
 	e.record(record{CIDRs: fromPrefixes(s.ServiceCIDRs())})
 }
 
-// Write puts a snapshot into the file of that name, which nobody sees half written: it takes the
-// place of an older one when all of it is on the disk. Only the owner may read it. It returns
-// the file's size.
+// Write puts a snapshot into the file of that name, in the place of an older one. It returns the
+// file's size.
 func Write(path string, header Header, snapshot *state.Snapshot) (octets int64, err error) {
-	temporary, err := os.CreateTemp(filepath.Dir(path), temporaryName(path)) // mode 0600
-	if err != nil {
-		return 0, err
-	}
-	octets, err = fill(temporary, header, snapshot)
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		os.Remove(temporary.Name())
-		return 0, err
-	}
-	return octets, syncDirectory(filepath.Dir(path))
-}
-
-// fill writes and closes a file.
-func fill(f *os.File, header Header, snapshot *state.Snapshot) (octets int64, err error) {
-	err = Encode(f, header, snapshot)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		octets, err = f.Seek(0, io.SeekCurrent)
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	return octets, err
-}
-
-// syncDirectory has the disk keep the renaming. Not every file system can.
-func syncDirectory(path string) error {
-	directory, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("directory: %w", err)
-	}
-	defer directory.Close()
-	_ = directory.Sync()
-	return nil
-}
-
-// temporaryName is the pattern of the names that files have until they are whole.
-func temporaryName(path string) string { return "." + filepath.Base(path) + ".*.tmp" }
-
-// leftFor is the age from which a file that was never finished has been left behind by a process
-// that was killed; a younger one may be another process's at work.
-const leftFor = 10 * time.Minute
-
-// removeLeftovers removes what processes that were killed have not finished.
-func removeLeftovers(path string, now time.Time) {
-	found, err := filepath.Glob(filepath.Join(filepath.Dir(path), temporaryName(path)))
-	if err != nil {
-		return // a directory whose name is a broken pattern; leftovers do no harm
-	}
-	for _, name := range found {
-		if info, err := os.Lstat(name); err == nil && now.Sub(info.ModTime()) > leftFor {
-			os.Remove(name)
-		}
-	}
+	return atomicfile.Write(path, true, func(w io.Writer) error { return Encode(w, header, snapshot) })
 }
