@@ -11,6 +11,7 @@
 package drain
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 type Leaving struct {
 	Since    time.Time
 	Deadline time.Time
+	// Connections is how many there were when they were last counted.
+	Connections uint32
 }
 
 // A Ledger remembers the real servers that are leaving. It is not safe for concurrent
@@ -40,6 +43,7 @@ type Ledger struct {
 	// timeouts are those of virtual servers with one of their own.
 	timeouts map[plan.Key]time.Duration
 	timeout  time.Duration
+	revision Revision
 }
 
 // NewLedger gives an empty Ledger in which a real server has timeout to finish.
@@ -129,9 +133,20 @@ func (l *Ledger) part(key plan.Key, applied, want plan.Value, inWant bool) {
 	}
 	draining := l.perServer[plan.MarkKey(plan.VirtualServer, old, key.IPv6())] > 0
 	if draining && (!inWant || want.Mark != old) {
+		if l.parted[server] != old {
+			l.revision.Paths++
+		}
 		l.parted[server] = old
 	} else {
+		l.rejoin(server)
+	}
+}
+
+// rejoin forgets the second view of an address.
+func (l *Ledger) rejoin(server plan.Key) {
+	if _, known := l.parted[server]; known {
 		delete(l.parted, server)
+		l.revision.Paths++
 	}
 }
 
@@ -152,6 +167,8 @@ func (l *Ledger) Finish(now time.Time, connections map[plan.Key]uint32) (finishe
 	for key, entry := range l.leaving {
 		left := connections[key]
 		if left > 0 && now.Before(entry.Deadline) {
+			entry.Connections = left
+			l.leaving[key] = entry
 			continue
 		}
 		l.strike(key)
@@ -180,7 +197,7 @@ func (l *Ledger) leads(key plan.Key) []plan.Key {
 			keys = append(keys, address)
 			if l.perServer[server] == 0 {
 				address.Kind = plan.VirtualServer
-				delete(l.parted, address)
+				l.rejoin(address)
 			}
 		}
 	}
@@ -194,6 +211,32 @@ type Finished struct {
 	Cut   uint32
 }
 
+// Outcome is "clean" if no connection was left, else "cut".
+func (f Finished) Outcome() string {
+	if f.Cut > 0 {
+		return "cut"
+	}
+	return "clean"
+}
+
+// Leaving gives the entries, those whose deadline is first before the others.
+func (l *Ledger) Leaving() []Entry {
+	entries := make([]Entry, 0, len(l.leaving))
+	for key, entry := range l.leaving {
+		entries = append(entries, Entry{key, entry})
+	}
+	slices.SortFunc(entries, func(a, b Entry) int {
+		return cmp.Or(a.Deadline.Compare(b.Deadline), a.Key.Compare(b.Key))
+	})
+	return entries
+}
+
+// An Entry is a real server that is leaving.
+type Entry struct {
+	Key plan.Key
+	Leaving
+}
+
 func (l *Ledger) timeoutOf(server plan.Key) time.Duration {
 	if timeout, own := l.timeouts[server]; own {
 		return timeout
@@ -204,6 +247,7 @@ func (l *Ledger) timeoutOf(server plan.Key) time.Duration {
 func (l *Ledger) enter(key plan.Key, entry Leaving) {
 	l.leaving[key] = entry
 	l.perServer[key.VirtualServerKey()]++
+	l.revision.Entries++
 }
 
 func (l *Ledger) strike(key plan.Key) {
@@ -211,6 +255,7 @@ func (l *Ledger) strike(key plan.Key) {
 		return
 	}
 	delete(l.leaving, key)
+	l.revision.Entries++
 	server := key.VirtualServerKey()
 	if l.perServer[server]--; l.perServer[server] == 0 {
 		delete(l.perServer, server)

@@ -14,10 +14,18 @@ func (l *Ledger) keep(pinned plan.Key, inWant bool) {
 		l.unkeep(group, server)
 		return
 	}
+	l.keepServer(group, server)
+}
+
+func (l *Ledger) keepServer(group, server plan.Key) {
+	if _, known := l.kept[group][server]; known {
+		return
+	}
 	if l.kept[group] == nil {
 		l.kept[group] = make(map[plan.Key]struct{})
 	}
 	l.kept[group][server] = struct{}{}
+	l.revision.Paths++
 }
 
 func groupOf(key plan.Key, mark uint32) plan.Key {
@@ -29,9 +37,17 @@ func (l *Ledger) lead(affinity plan.Key, applied plan.Value, inWant bool) {
 	group := groupOf(affinity, applied.Mark)
 	switch {
 	case inWant:
-		delete(l.led, affinity)
-	case applied.Mark != 0 && len(l.kept[group]) > 0:
+		l.unlead(affinity)
+	case applied.Mark != 0 && len(l.kept[group]) > 0 && l.led[affinity] != group:
 		l.led[affinity] = group
+		l.revision.Paths++
+	}
+}
+
+func (l *Ledger) unlead(affinity plan.Key) {
+	if _, known := l.led[affinity]; known {
+		delete(l.led, affinity)
+		l.revision.Paths++
 	}
 }
 
@@ -63,7 +79,7 @@ func (l *Ledger) letGo(server plan.Key) []plan.Key {
 				continue
 			}
 			if len(l.kept[group]) == 0 {
-				delete(l.led, affinity)
+				l.unlead(affinity)
 			}
 			affinity.Kind = plan.Divert
 			keys = append(keys, affinity)
@@ -73,6 +89,10 @@ func (l *Ledger) letGo(server plan.Key) []plan.Key {
 }
 
 func (l *Ledger) unkeep(group, server plan.Key) {
+	if _, known := l.kept[group][server]; !known {
+		return
+	}
+	l.revision.Paths++
 	delete(l.kept[group], server)
 	if len(l.kept[group]) == 0 {
 		delete(l.kept, group)

@@ -133,6 +133,14 @@ func (a *Assembly) Want(key Key) (Value, bool) {
 	return value, exists
 }
 
+// Owner gives who has an object, or would have it; zero if nobody asks for anything of its group.
+func (a *Assembly) Owner(key Key) model.ServiceKey {
+	if owners := a.claims[key.group()]; len(owners) > 0 {
+		return owners[0].owner
+	}
+	return model.ServiceKey{}
+}
+
 // Plan gives the whole.
 func (a *Assembly) Plan() Plan {
 	whole := make(Plan)
