@@ -70,7 +70,7 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	options := loopOptions(c, store, own, logger)
 	options.Dataplane, options.Observe, options.Watch = split{kernel, listeners}, measured.Observe, watch.Run
 	loop := reconcile.New(options)
-	servers.status = loop.Status
+	servers.status, servers.drains = loop.Status, loop.Drains
 	checks := newHealthChecks(c, store, own, nodeport.NewSet(servers.healthy, logger))
 	defer checks.set.Close()
 	logger.Info("serving", "node", c.Node, "source", c.Source)
@@ -135,6 +135,7 @@ func loopOptions(c config.Config, store *state.Store, own *addresses, logger *sl
 		Store: store, Logger: logger,
 		Context: planContext(c), DrainTimeout: c.DrainTimeout, AuditPeriod: c.AuditPeriod,
 		NodeAddresses: own.nodePorts, NodePodCIDRs: c.DetectLocal.Mode == config.NodeCIDR,
+		Drains: newDrainFile(c.DrainLedger, c.Node),
 	}
 }
 

@@ -24,6 +24,7 @@ type servers struct {
 	logger *slog.Logger
 	store  *state.Store
 	status func() reconcile.Status
+	drains func() reconcile.Drains
 	// keeper keeps the snapshot on disk; nil if there is none.
 	keeper *snapshotfile.Keeper
 }
@@ -32,7 +33,8 @@ type servers struct {
 func (s *servers) newMetrics(source watch.Source) *metrics.Metrics {
 	sources := metrics.Sources{
 		Store: s.store, Status: func() reconcile.Status { return s.status() }, Freshness: source.Status,
-		Node: s.config.Node, Families: families(),
+		Drains: func() reconcile.Drains { return s.drains() },
+		Node:   s.config.Node, Families: families(),
 	}
 	if s.keeper != nil {
 		sources.Disk = s.keeper.Status
@@ -49,6 +51,7 @@ func (s *servers) run(ctx context.Context, group *errgroup.Group, measured *metr
 	group.Go(func() error {
 		return s.listener(s.config.MetricsAddress).Serve(ctx, measured.Handler(metrics.About{
 			Version: s.config.Version, Configz: s.config.Configz, Flags: s.config.Flags, Profiling: s.config.Profiling,
+			Drains: serveDrains(s.drains),
 		}))
 	})
 }

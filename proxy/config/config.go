@@ -66,6 +66,9 @@ type Config struct {
 	OOMScoreAdj int
 	// DrainTimeout is how long an endpoint that leaves may keep its TCP connections.
 	DrainTimeout time.Duration
+	// DrainLedger is the file that keeps, beyond the process, which endpoints are leaving; empty
+	// for none.
+	DrainLedger string
 	// AuditPeriod is how often the kernel is read back; 0 means never.
 	AuditPeriod time.Duration
 	// Snapshot is the file that keeps the last known objects, empty for none;
@@ -163,7 +166,7 @@ func (s *settings) resolve() (Config, error) {
 		MasqueradeAll: f.IPTables.MasqueradeAll, MasqueradeMark: 1 << *f.IPTables.MasqueradeBit,
 		Scheduler: f.IPVS.Scheduler, SyncPeriod: f.IPVS.SyncPeriod.Duration,
 		TCPTimeout: f.IPVS.TCPTimeout.Duration, TCPFinTimeout: f.IPVS.TCPFinTimeout.Duration, UDPTimeout: f.IPVS.UDPTimeout.Duration,
-		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout, AuditPeriod: s.auditPeriod,
+		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout, DrainLedger: s.drainLedger, AuditPeriod: s.auditPeriod,
 		Snapshot: s.snapshot, SnapshotMaxAge: s.snapshotMaxAge,
 		Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
 		Verbosity: int(f.Logging.Verbosity), LogFormat: f.Logging.Format,

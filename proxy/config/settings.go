@@ -21,6 +21,7 @@ type settings struct {
 	source       string
 	master       string
 	drainTimeout time.Duration
+	drainLedger  string
 	auditPeriod  time.Duration
 	// snapshot is a file, snapshotMaxAge how old what it holds may be.
 	snapshot       string
@@ -39,7 +40,7 @@ const (
 )
 
 func newSettings() *settings {
-	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, auditPeriod: time.Minute, snapshotMaxAge: 24 * time.Hour, healthzPort: -1, metricsPort: -1}
+	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, drainLedger: "/run/mooring/drains.json", auditPeriod: time.Minute, snapshotMaxAge: 24 * time.Hour, healthzPort: -1, metricsPort: -1}
 	setDefaults(&s.KubeProxyConfiguration)
 	return s
 }

@@ -24,6 +24,8 @@ type Sources struct {
 	Store     *state.Store
 	Status    func() reconcile.Status
 	Freshness func() []watch.KindStatus
+	// Drains tells which endpoints are leaving.
+	Drains func() reconcile.Drains
 	// Disk tells how the snapshot on disk does; nil if there is none.
 	Disk func() snapshotfile.Status
 	// Node is this node's name.
@@ -45,8 +47,9 @@ type Metrics struct {
 	endpointsTotal, servicesTotal, healthz, livez                *prometheus.CounterVec
 	objects, draining, contactAge, failing, objectsRead, repairs *prometheus.GaugeVec
 	dataplaneRepairs                                             *prometheus.GaugeVec
+	drainConnections, drainSince, drainDeadline, drainUnsaved    *prometheus.GaugeVec
 	restoredAge, diskAge, diskBytes, diskFailures                *prometheus.GaugeVec
-	operations, applyErrors                                      *prometheus.CounterVec
+	operations, applyErrors, drained, drainCut                   *prometheus.CounterVec
 
 	// mu guards what follows.
 	mu sync.Mutex
@@ -103,6 +106,13 @@ func (m *Metrics) defineOwn() {
 	c := &m.catalog
 	m.objects = c.gauge("mooring_objects", "Objects in the data plane.", "kind")
 	m.draining = c.gauge("mooring_draining_endpoints", "Endpoints that take no new connections and still have old ones.")
+	leaving := []string{"service", "virtual_server", "endpoint"}
+	m.drainConnections = c.gauge("mooring_drain_connections", "Connections that an endpoint still has which is leaving; of the 500 with the first deadlines.", leaving...)
+	m.drainSince = c.gauge("mooring_drain_since_timestamp_seconds", "When it began to leave, as Unix time.", leaving...)
+	m.drainDeadline = c.gauge("mooring_drain_deadline_timestamp_seconds", "When its connections are cut if it still has some, as Unix time.", leaving...)
+	m.drainUnsaved = c.gauge("mooring_drain_ledger_write_failures", "Times that the leaving endpoints could not be noted on disk, since the start.")
+	m.drained = c.counter("mooring_drained_endpoints_total", "Endpoints that have left: clean, or cut if connections were still open at the deadline.", "outcome")
+	m.drainCut = c.counter("mooring_drain_cut_connections_total", "Connections that were still open when their endpoint's deadline passed.")
 	m.dataplaneRepairs = c.gauge("mooring_dataplane_repairs", "Objects of the data plane that somebody else had changed or removed and that were put right, since the start.")
 	m.operations = c.counter("mooring_operations_total", "Operations done on objects of the data plane.", "kind", "verb")
 	m.applyErrors = c.counter("mooring_apply_errors_total", "Rounds in which something could not be applied; it is tried again.")
@@ -115,6 +125,10 @@ func (m *Metrics) defineOwn() {
 	m.diskBytes = c.gauge("mooring_disk_snapshot_bytes", "Size of the snapshot on disk.")
 	m.diskFailures = c.gauge("mooring_disk_snapshot_write_failures", "Writes of the snapshot on disk that went wrong, since the start.")
 	m.applyErrors.WithLabelValues()
+	m.drainCut.WithLabelValues()
+	for _, outcome := range []string{"clean", "cut"} {
+		m.drained.WithLabelValues(outcome)
+	}
 }
 
 // programmingBuckets are fine up to a second, then seconds to a minute, 5 s to 2 minutes, 30 s to 5.
@@ -128,6 +142,10 @@ func (m *Metrics) Observe(round reconcile.Round) {
 	m.observeDurations(round)
 	for _, op := range round.Done {
 		m.operations.WithLabelValues(op.Key.Kind.String(), op.Verb.String()).Inc()
+	}
+	for _, left := range round.Left {
+		m.drained.WithLabelValues(left.Outcome()).Inc()
+		m.drainCut.WithLabelValues().Add(float64(left.Cut))
 	}
 	if round.Err != nil {
 		m.applyErrors.WithLabelValues().Inc()
@@ -204,12 +222,30 @@ func (m *Metrics) refresh(now time.Time) {
 	}
 	m.draining.WithLabelValues().Set(float64(status.Draining))
 	m.dataplaneRepairs.WithLabelValues().Set(float64(status.Repaired))
+	m.refreshDrains(m.sources.Drains())
 	for _, kind := range m.sources.Freshness() {
 		m.refreshKind(kind, now)
 	}
 	if m.sources.Disk != nil {
 		m.refreshDisk(m.sources.Disk(), newest.Restored, now)
 	}
+}
+
+// drainsShown bounds the series of single endpoints.
+const drainsShown = 500
+
+func (m *Metrics) refreshDrains(drains reconcile.Drains) {
+	for _, gauge := range []*prometheus.GaugeVec{m.drainConnections, m.drainSince, m.drainDeadline} {
+		gauge.Reset()
+	}
+	for _, l := range drains.Leaving[:min(len(drains.Leaving), drainsShown)] {
+		service, server, endpoint := reconcile.Place(l.Service, l.Key)
+		labels := []string{service, server, endpoint}
+		m.drainConnections.WithLabelValues(labels...).Set(float64(l.Connections))
+		m.drainSince.WithLabelValues(labels...).Set(unix(l.Since))
+		m.drainDeadline.WithLabelValues(labels...).Set(unix(l.Deadline))
+	}
+	m.drainUnsaved.WithLabelValues().Set(float64(drains.Unsaved))
 }
 
 // refreshDisk sets what concerns the snapshot on disk; asOf is that of what is served from it.

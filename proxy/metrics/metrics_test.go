@@ -19,6 +19,7 @@ import (
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/internal/state"
 	"github.com/mooring-project/mooring/internal/watch"
+	"github.com/mooring-project/mooring/proxy/drain"
 	"github.com/mooring-project/mooring/proxy/plan"
 	"github.com/mooring-project/mooring/proxy/reconcile"
 )
@@ -31,14 +32,15 @@ type fixture struct {
 	store  *state.Store
 	status reconcile.Status
 	kinds  []watch.KindStatus
+	drains reconcile.Drains
 }
 
 func newFixture() *fixture {
 	f := &fixture{store: state.NewStore()}
 	f.Metrics = New(Sources{
 		Store: f.store, Status: func() reconcile.Status { return f.status },
-		Freshness: func() []watch.KindStatus { return f.kinds },
-		Node:      "node-1", Families: []string{ipv4, ipv6},
+		Freshness: func() []watch.KindStatus { return f.kinds }, Drains: func() reconcile.Drains { return f.drains },
+		Node: "node-1", Families: []string{ipv4, ipv6},
 	})
 	return f
 }
@@ -174,6 +176,25 @@ func TestOwnMetrics(t *testing.T) {
 	})
 }
 
+func TestDrains(t *testing.T) {
+	server := plan.Key{Kind: plan.RealServer, Protocol: model.TCP, Addr: netip.MustParseAddr("10.96.0.10"), Port: 80, Endpoint: netip.MustParseAddrPort("10.244.1.2:8080")}
+	entry := reconcile.Leaving{Service: service("web").Key}
+	entry.Key, entry.Leaving = server, drain.Leaving{Since: time.Unix(1000, 0), Deadline: time.Unix(1900, 0), Connections: 3}
+	f := newFixture()
+	f.drains = reconcile.Drains{Leaving: []reconcile.Leaving{entry}, Unsaved: 2}
+	const labels = `{endpoint="10.244.1.2:8080",service="default/web",virtual_server="tcp 10.96.0.10:80"} `
+	f.want(t, "leaving", "mooring_drain_connections", labels+"3")
+	f.want(t, "leaving", "mooring_drain_since_timestamp_seconds", labels+"1000")
+	f.want(t, "leaving", "mooring_drain_deadline_timestamp_seconds", labels+"1900")
+	f.want(t, "leaving", "mooring_drain_ledger_write_failures", " 2")
+	f.want(t, "leaving", "mooring_drained_endpoints_total", `{outcome="clean"} 0`, `{outcome="cut"} 0`)
+	f.drains = reconcile.Drains{}
+	f.Observe(reconcile.Round{After: f.store.Load(), Left: []drain.Finished{{Key: server, Cut: 3}, {Key: server}}})
+	f.want(t, "left", "mooring_drain_connections")
+	f.want(t, "left", "mooring_drained_endpoints_total", `{outcome="clean"} 1`, `{outcome="cut"} 1`)
+	f.want(t, "left", "mooring_drain_cut_connections_total", " 3")
+}
+
 func TestHandler(t *testing.T) {
 	tests := []struct {
 		path      string
@@ -184,12 +205,13 @@ func TestHandler(t *testing.T) {
 		{"/proxyMode", false, 200, "ipvs"},
 		{"/healthz", false, 200, "ok"},
 		{"/configz", false, 200, `{"a":1}`},
+		{"/drains", false, 200, `{}`},
 		{"/metrics", false, 200, "go_goroutines"},
 		{"/metrics/slis", false, 200, ""},
 		{"/flagz", false, 200, "mooring-proxy flagz"},
 		{"/flagz", false, 200, "\nv=4\n"},
-		{"/statusz", false, 200, "Binary version: v1.2\nPaths: /configz /flagz /healthz /metrics /proxyMode\n"},
-		{"/statusz", true, 200, "Paths: /configz /debug /flagz "},
+		{"/statusz", false, 200, "Binary version: v1.2\nPaths: /configz /drains /flagz /healthz /metrics /proxyMode\n"},
+		{"/statusz", true, 200, "Paths: /configz /debug /drains /flagz "},
 		{"/debug/pprof/", false, 404, ""},
 		{"/debug/pprof/", true, 200, "goroutine"},
 		{"/", false, 404, ""},
@@ -197,7 +219,7 @@ func TestHandler(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.path, func(t *testing.T) {
 			recorder := httptest.NewRecorder()
-			handler := newFixture().Handler(About{Version: "v1.2", Configz: []byte(`{"a":1}`), Flags: map[string]string{"a": "b", "v": "4"}, Profiling: test.profiling})
+			handler := newFixture().Handler(About{Version: "v1.2", Configz: []byte(`{"a":1}`), Flags: map[string]string{"a": "b", "v": "4"}, Profiling: test.profiling, Drains: text("application/json", "{}")})
 			handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, test.path, nil))
 			if recorder.Code != test.code || !strings.Contains(recorder.Body.String(), test.body) {
 				t.Errorf("%d %s, want %d with %q", recorder.Code, recorder.Body, test.code, test.body)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,10 +18,12 @@ type About struct {
 	Flags   map[string]string
 	// Profiling has /debug/pprof/ answer.
 	Profiling bool
+	// Drains answers /drains, nil if nothing does.
+	Drains http.Handler
 }
 
 // Handler answers what kube-proxy's port 10249 does: /metrics, /metrics/slis, /healthz,
-// /proxyMode, /configz, /flagz, /statusz, and /debug/pprof/.
+// /proxyMode, /configz, /flagz, /statusz, and /debug/pprof/; and besides /drains.
 func (m *Metrics) Handler(about About) http.Handler {
 	mux, slis := http.NewServeMux(), newSLIs()
 	gather := promhttp.HandlerFor(m.catalog.registry, promhttp.HandlerOpts{})
@@ -38,14 +41,19 @@ func (m *Metrics) Handler(about About) http.Handler {
 	mux.HandleFunc("GET /configz", text("application/json", string(about.Configz)))
 	mux.HandleFunc("GET /flagz", flagzPage(about.Flags))
 	paths := []string{"/configz", "/flagz", "/healthz", "/metrics", "/proxyMode"}
+	if about.Drains != nil {
+		paths = append(paths, "/drains")
+		mux.Handle("GET /drains", about.Drains)
+	}
 	if about.Profiling {
-		paths = append([]string{"/configz", "/debug"}, paths[1:]...)
+		paths = append(paths, "/debug")
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
+	slices.Sort(paths)
 	mux.HandleFunc("GET /statusz", m.statusz(about.Version, paths))
 	return mux
 }

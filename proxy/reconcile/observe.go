@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mooring-project/mooring/internal/state"
+	"github.com/mooring-project/mooring/proxy/drain"
 	"github.com/mooring-project/mooring/proxy/plan"
 )
 
@@ -16,6 +17,8 @@ type Round struct {
 	Began, Ended  time.Time
 	// Done are the operations that were done.
 	Done []plan.Op
+	// Left are the endpoints that have left in this round.
+	Left []drain.Finished
 	// Complete is true if nothing is left to be applied.
 	Complete bool
 	// Err is what went wrong, nil if nothing did.

@@ -18,6 +18,7 @@ func Preview(ctx context.Context, options Options) ([]plan.Op, error) {
 		return nil, err
 	}
 	r.take(observed)
+	r.resume()
 	snapshot, err := r.firstUsable(ctx)
 	if err != nil {
 		return nil, err

@@ -52,6 +52,8 @@ type Options struct {
 	Context plan.Context
 	// DrainTimeout is how long a leaving TCP endpoint may keep its connections.
 	DrainTimeout time.Duration
+	// Drains, if not nil, keeps beyond the process what is known of leaving endpoints.
+	Drains DrainStore
 	// NodeAddresses, if not nil, gives the addresses on which the node serves NodePorts, given
 	// its Node object, nil if there is none; Context.NodeAddresses follows it. It is called
 	// by the loop in each round, and once more after Recheck.
@@ -84,6 +86,7 @@ type Reconciler struct {
 	assembly *plan.Assembly
 	applied  plan.Plan
 	ledger   *drain.Ledger
+	memoirs  memoirs
 	ramps    *slowstart.Ramps
 	planned  *state.Snapshot
 	// found is what the kernel held at first; nil from the first synced snapshot on.
@@ -104,6 +107,7 @@ type Reconciler struct {
 	behind bool
 
 	status atomic.Pointer[Status]
+	drains atomic.Pointer[Drains]
 }
 
 // Status is what the loop last achieved.
@@ -141,6 +145,7 @@ func New(options Options) *Reconciler {
 	}
 	r.context.Marks = plan.NewMarks()
 	r.status.Store(&Status{})
+	r.drains.Store(&Drains{})
 	return r
 }
 
@@ -154,6 +159,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}
+	r.resume()
+	defer func() { r.saveDrains(time.Now()) }()
 	snapshot, err := r.firstUsable(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended before there was anything to do
@@ -234,6 +241,7 @@ func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.
 		r.lookAgain(ctx, sign)
 	case <-timer:
 		r.finishDrains(ctx)
+		r.remember(time.Now())
 		r.touch(r.ramps.Growing())
 		if r.options.AuditPeriod > 0 && r.auditIn(time.Now()) <= time.Nanosecond {
 			r.audit(ctx, "audit")
@@ -257,6 +265,9 @@ func (r *Reconciler) nextWake(now time.Time) time.Duration {
 		sooner(drainPoll)
 	}
 	if next := r.ramps.Next(now); next > 0 {
+		sooner(next)
+	}
+	if next := r.rememberIn(now); next >= 0 {
 		sooner(next)
 	}
 	return wait
@@ -334,6 +345,7 @@ func (r *Reconciler) touch(keys []plan.Key) {
 func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 	now := time.Now()
 	ops := r.operations(now)
+	r.remember(now)
 	if len(ops) > 0 {
 		done, err = r.do(ctx, ops)
 		for _, op := range done {
@@ -409,36 +421,4 @@ func (r *Reconciler) report(now time.Time, err error) {
 		r.options.Logger.Error("data plane is behind the plan", "objects", len(r.dirty), "retry", r.retry, "err", err)
 	}
 	r.status.Store(&status)
-}
-
-// finishDrains counts the connections of the endpoints that are leaving and deletes those
-// that have none left or no more time.
-func (r *Reconciler) finishDrains(ctx context.Context) {
-	if r.ledger.Len() == 0 {
-		return
-	}
-	began := time.Now()
-	connections, err := r.options.Dataplane.Connections(ctx, r.ledger.Servers())
-	if err != nil {
-		r.options.Logger.Error("connections of leaving endpoints not counted", "err", err)
-		return
-	}
-	finished, again := r.ledger.Finish(time.Now(), connections)
-	var ops []plan.Op
-	for _, f := range finished {
-		ops = append(ops, plan.Op{Verb: plan.Delete, Key: f.Key})
-		r.options.Logger.Info("endpoint left", "endpoint", f.Key, "since", f.Since, "cut", f.Cut)
-	}
-	plan.Order(ops)
-	done, err := r.do(ctx, ops)
-	if err != nil {
-		r.options.Logger.Error("leaving endpoints not deleted", "err", err)
-	}
-	for _, op := range ops {
-		if _, left := r.applied[op.Key]; left {
-			r.dirty[op.Key] = struct{}{}
-		}
-	}
-	r.touch(again)
-	r.observe(Round{Before: r.planned, After: r.planned, Began: began}, done, err)
 }
