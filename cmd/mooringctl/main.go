@@ -29,6 +29,7 @@ var version = "unknown"
 const usage = `mooringctl explains what Mooring does with a Service.
 
   mooringctl explain [flags] NAMESPACE/NAME   who serves it, and why the others do not
+  mooringctl drains [--proxy=127.0.0.1:10249]   which endpoints of this node are leaving, and how they left
   mooringctl version
 
 Flags:
@@ -49,6 +50,8 @@ type options struct {
 	kubeconfig string
 	node       string
 	timeout    time.Duration
+	// proxy is the address of mooring-proxy's metrics server.
+	proxy string
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -59,6 +62,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "path of a kubeconfig")
 	flags.StringVar(&o.node, "node", "", "name of the node to explain for; policies Local and hints depend on it")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long to wait for the source")
+	flags.StringVar(&o.proxy, "proxy", "127.0.0.1:10249", "address of mooring-proxy's metrics server, for drains")
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage, flags.FlagUsages()) }
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -69,14 +73,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch flags.Arg(0) {
 	case "explain":
 		return explainService(ctx, o, flags.Args()[1:], out)
+	case "drains":
+		ctx, cancel := context.WithTimeout(ctx, o.timeout)
+		defer cancel()
+		return printDrains(ctx, o.proxy, out)
 	case "version":
 		fmt.Fprintln(out, "mooringctl", version)
 		return nil
 	case "":
 		flags.Usage()
-		return errors.New("a command is missing: explain or version")
+		return errors.New("a command is missing: explain, drains or version")
 	}
-	return fmt.Errorf("command %q is unknown: use explain or version", flags.Arg(0))
+	return fmt.Errorf("command %q is unknown: use explain, drains or version", flags.Arg(0))
 }
 
 // explainService prints the explanation of one Service.

@@ -36,6 +36,7 @@ func TestRun(t *testing.T) {
 		{"no command", nil, "", "command is missing"},
 		{"an unknown command", []string{"destroy"}, "", `"destroy"`},
 		{"an unknown source", []string{"explain", "--source=etcd", "a/b"}, "", "manifests:PATH"},
+		{"drains without a proxy", []string{"drains", "--proxy=127.0.0.1:1"}, "", "on its own node"},
 		{"the version", []string{"version"}, "mooringctl", ""},
 	}
 	for _, test := range tests {
