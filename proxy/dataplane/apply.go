@@ -22,9 +22,8 @@ var ErrNotHere = errors.New("not an object of the kernel's data plane")
 
 // Reasons why an operation was not tried.
 var (
-	errNoVirtualServer = errors.New("not tried: its virtual server could not be made")
-	errNotRecorded     = errors.New("not tried: it could not be recorded as ours")
-	errStillThere      = errors.New("not tried: its virtual server is still there")
+	errNotRecorded = errors.New("not tried: it could not be recorded as ours")
+	errStillThere  = errors.New("not tried: its virtual server is still there")
 )
 
 // Observe reads the kernel back: elements of our sets, and the virtual servers that are
@@ -62,20 +61,23 @@ func (k *Kernel) observe(ctx context.Context) (plan.Plan, error) {
 }
 
 // Apply does operations in the order given: operations on set elements that follow each
-// other in one transaction, those on servers one by one. It goes on after one that
-// fails, except with the real servers of a virtual server that could not be made, and
-// until ctx is done. It returns what was done, and the errors of what was not.
+// other in one transaction, those on servers in batches. It goes on after one that
+// fails, except with the servers that could not be recorded as ours, and until ctx is done.
+// It returns what was done, and the errors of what was not.
 func (k *Kernel) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	run := &run{kernel: k, failed: map[plan.Key]error{}}
 	for len(ops) > 0 {
-		n := elements(ops)
-		if n > 0 {
+		held := nft.Holds(ops[0].Key.Kind)
+		n := slices.IndexFunc(ops, func(op plan.Op) bool { return nft.Holds(op.Key.Kind) != held })
+		if n < 0 {
+			n = len(ops)
+		}
+		if held {
 			run.elements(ctx, ops[:n])
 		} else {
-			n = 1
-			run.server(ctx, ops[0])
+			run.servers(ctx, ops[:n])
 		}
 		ops = ops[n:]
 	}
@@ -97,16 +99,6 @@ func (k *Kernel) forget(done []plan.Op) {
 	if err := conntrack.Forget(destinations); err != nil {
 		k.options.Logger.Warn("UDP sockets that were sending before may get no answer", slog.Any("err", err))
 	}
-}
-
-// elements counts the operations on set elements at the head.
-func elements(ops []plan.Op) int {
-	for i, op := range ops {
-		if !nft.Holds(op.Key.Kind) {
-			return i
-		}
-	}
-	return len(ops)
 }
 
 // run is one call of Apply.
@@ -143,32 +135,38 @@ func (r *run) elements(ctx context.Context, ops []plan.Op) {
 	}
 }
 
-// server does one operation on a virtual or a real server.
-func (r *run) server(ctx context.Context, op plan.Op) {
-	err := r.try(ctx, op)
-	if err == nil {
-		r.done = append(r.done, op)
-		return
+// servers does operations on virtual and real servers that follow each other.
+func (r *run) servers(ctx context.Context, ops []plan.Op) {
+	allowed := make([]plan.Op, 0, len(ops))
+	for _, op := range ops {
+		if reason := r.refuses(op); reason != nil {
+			r.fail(op, reason)
+			continue
+		}
+		allowed = append(allowed, op)
 	}
-	r.fail(op, err)
-	if op.Key.Kind != plan.VirtualServer {
-		return
+	for i, err := range r.kernel.ipvs.Do(ctx, allowed...) {
+		op := allowed[i]
+		if err == nil {
+			r.done = append(r.done, op)
+			continue
+		}
+		r.fail(op, err)
+		if op.Key.Kind == plan.VirtualServer && op.Verb == plan.Delete {
+			r.failed[op.Key.OwnedKey()] = errStillThere
+		}
 	}
-	if op.Verb == plan.Delete {
-		r.failed[op.Key.OwnedKey()] = errStillThere
-		return
-	}
-	r.failed[op.Key] = errNoVirtualServer
 }
 
-func (r *run) try(ctx context.Context, op plan.Op) error {
+// refuses gives the reason why an operation on a server is not to be tried.
+func (r *run) refuses(op plan.Op) error {
 	if op.Key.Kind != plan.VirtualServer && op.Key.Kind != plan.RealServer {
 		return fmt.Errorf("%s: %w", op.Key.Kind, ErrNotHere)
 	}
-	if reason := r.failed[op.Key.VirtualServerKey()]; reason != nil && op.Verb != plan.Delete {
-		return reason
+	if op.Verb == plan.Delete {
+		return nil
 	}
-	return r.kernel.ipvs.Do(ctx, op)
+	return r.failed[op.Key.VirtualServerKey()]
 }
 
 func (r *run) fail(op plan.Op, err error) {

@@ -81,7 +81,11 @@ func (k *Kernel) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if k.ipvs, err = ipvs.Open(callTimeout, k.options.Logger); err != nil {
+	open := ipvs.Open
+	if k.options.Moby {
+		open = ipvs.OpenMoby
+	}
+	if k.ipvs, err = open(callTimeout, k.options.Logger); err != nil {
 		return err
 	}
 	_, err = k.ipvs.VirtualServers(ctx)
@@ -179,14 +183,16 @@ func (k *Kernel) Cleanup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var ops []plan.Op
 	for key := range observed {
-		if key.Kind != plan.VirtualServer {
-			continue
+		if key.Kind == plan.VirtualServer {
+			ops = append(ops, plan.Op{Verb: plan.Delete, Key: key})
 		}
-		op := plan.Op{Verb: plan.Delete, Key: key}
-		if err := k.ipvs.Do(ctx, op); err != nil {
+	}
+	for i, err := range k.ipvs.Do(ctx, ops...) {
+		if err != nil {
 			// The table stays, and with it the knowledge what is ours.
-			return fmt.Errorf("%s: %w", op, err)
+			return fmt.Errorf("%s: %w", ops[i], err)
 		}
 	}
 	return errors.Join(k.nft.Cleanup(ctx), k.divert.Cleanup())

@@ -1,6 +1,7 @@
 package dataplane_test
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"testing"
@@ -34,9 +35,11 @@ func needIPVS(t testing.TB) {
 }
 
 // open opens the data plane of the calling thread's namespace.
-func open(t testing.TB) *dataplane.Kernel {
+func open(t testing.TB) *dataplane.Kernel { return openBy(t, false) }
+
+func openBy(t testing.TB, moby bool) *dataplane.Kernel {
 	t.Helper()
-	kernel, err := dataplane.Open(dataplane.Options{IPv4: true, IPv6: true, RandomFully: true, Logger: slog.Default()})
+	kernel, err := dataplane.Open(dataplane.Options{IPv4: true, IPv6: true, RandomFully: true, Moby: moby, Logger: slog.Default()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,20 +47,34 @@ func open(t testing.TB) *dataplane.Kernel {
 	return kernel
 }
 
+// ways are those to IPVS; each has to pass the contract, and reads what the other has written.
+var ways = []struct {
+	name  string
+	moby  bool
+	other func(time.Duration, *slog.Logger) (*ipvs.Table, error)
+}{
+	{"many at once", false, ipvs.OpenMoby},
+	{"one by one", true, ipvs.Open},
+}
+
 func TestContract(t *testing.T) {
 	needIPVS(t)
-	contract.Test(t, func(t *testing.T) contract.Fixture {
-		netns.New(t).Enter()
-		kernel := open(t)
-		table, err := ipvs.Open(callTimeout, slog.Default())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(table.Close)
-		return contract.Fixture{
-			Dataplane: kernel,
-			Foreign:   func(op plan.Op) error { return table.Do(t.Context(), op) },
-			Servers:   func() (plan.Plan, error) { return table.VirtualServers(t.Context()) },
-		}
-	})
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			contract.Test(t, func(t *testing.T) contract.Fixture {
+				netns.New(t).Enter()
+				kernel := openBy(t, way.moby)
+				table, err := way.other(callTimeout, slog.Default())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(table.Close)
+				return contract.Fixture{
+					Dataplane: kernel,
+					Foreign:   func(op plan.Op) error { return errors.Join(table.Do(t.Context(), op)...) },
+					Servers:   func() (plan.Plan, error) { return table.VirtualServers(t.Context()) },
+				}
+			})
+		})
+	}
 }

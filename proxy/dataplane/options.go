@@ -56,6 +56,8 @@ type Options struct {
 	// TCPTimeout, TCPFinTimeout and UDPTimeout are the idle timeouts of IPVS
 	// connections; 0 leaves the kernel's (900 s, 120 s, 300 s).
 	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration
+	// Moby has servers written one by one by github.com/moby/ipvs, to compare with.
+	Moby bool
 	// Logger gets what is worth knowing and no error; nil for none.
 	Logger *slog.Logger
 }

@@ -15,6 +15,9 @@ import (
 var ErrUnavailable = errors.New("the kernel has no IPVS: run `modprobe ip_vs` on the node, or mount the node's " +
 	"/lib/modules read-only into the container and let it have CAP_SYS_MODULE, or boot a kernel built with CONFIG_IP_VS")
 
+// familyName is that of generic netlink.
+const familyName = "IPVS"
+
 // Available makes sure that the kernel answers for IPVS, loading the module ip_vs if
 // it does not. Schedulers are loaded by the kernel itself when first asked for.
 func Available(ctx context.Context) error {
@@ -34,6 +37,6 @@ func Available(ctx context.Context) error {
 }
 
 func registered() bool {
-	_, err := netlink.GenlFamilyGet("IPVS")
+	_, err := netlink.GenlFamilyGet(familyName)
 	return err == nil
 }

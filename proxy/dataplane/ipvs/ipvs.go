@@ -1,28 +1,29 @@
 // Package ipvs keeps the virtual and real servers of the kernel's IPVS.
 //
-// It promises that no call blocks longer than its deadline: github.com/moby/ipvs
-// waits for a lost acknowledgement for ever, so each call runs on a goroutine, and
-// a socket whose call did not end in time is closed (which ends that goroutine) and
-// replaced. It never touches what it was not told to touch, and keeps no state
-// besides the socket.
+// It promises that no exchange waits for the kernel longer than its deadline, that it never
+// touches what it was not told to touch, and keeps no state besides the socket. After an
+// exchange that went wrong the socket is replaced.
 //
-// The socket belongs to the network namespace of the thread that called Open; a
-// replacement to that of the thread that called the failing method. A Table is not
-// safe for concurrent use.
+// There are two ways to the kernel with one contract: a Table of Open puts many operations into
+// one message to the kernel, one of OpenMoby does them one by one by github.com/moby/ipvs, and is
+// what the first is compared with.
+//
+// The socket belongs to the network namespace of the thread that opened it; a replacement to
+// that of the thread that called the failing method. A Table is not safe for concurrent use.
 package ipvs
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"math"
 	"syscall"
 	"time"
 
-	moby "github.com/moby/ipvs"
+	"github.com/mooring-project/mooring/proxy/plan"
 )
 
-// ErrTimeout is wrapped by the error of a call that the kernel did not acknowledge
+// ErrTimeout is wrapped by the error of an operation that the kernel did not acknowledge
 // in time. Whether it took effect is not known.
 var ErrTimeout = errors.New("no acknowledgement from the kernel")
 
@@ -30,117 +31,159 @@ var ErrTimeout = errors.New("no acknowledgement from the kernel")
 // virtual server does not exist.
 var ErrNoVirtualServer = errors.New("no such virtual server")
 
-// handle is what a Table needs of github.com/moby/ipvs.
-type handle interface {
-	GetServices() ([]*moby.Service, error)
-	NewService(*moby.Service) error
-	UpdateService(*moby.Service) error
-	DelService(*moby.Service) error
-	GetDestinations(*moby.Service) ([]*moby.Destination, error)
-	NewDestination(*moby.Service, *moby.Destination) error
-	UpdateDestination(*moby.Service, *moby.Destination) error
-	DelDestination(*moby.Service, *moby.Destination) error
-	SetConfig(*moby.Config) error
-	Close()
+// maxWeight is what moby/ipvs can read back (it cuts the kernel's 32 bits to 16).
+const maxWeight = math.MaxUint16
+
+const (
+	// flagHashed is IP_VS_SVC_F_HASHED: the kernel's own note that a service is in
+	// its hash table (ip_vs.h).
+	flagHashed = 0x2
+	// noNetmask makes persistence look at the client's whole address. IPv4 has a
+	// mask there, IPv6 a prefix length (ip_vs_genl_parse_service, ip_vs_ctl.c).
+	noNetmask4, noNetmask6 = 0xffffffff, 128
+	// forwardMask has the bits of the forwarding method (IP_VS_CONN_F_FWD_MASK).
+	forwardMask = 0x7
+)
+
+// Connections tells what a real server holds and has held.
+type Connections struct {
+	Active, Inactive uint32
+	Counters         Counters
+}
+
+// Counters are the kernel's since the server was made. With moby/ipvs those of connections and
+// packets have 32 bits.
+type Counters struct {
+	Connections, PacketsIn, PacketsOut, BytesIn, BytesOut uint64
 }
 
 // Table is the kernel's table of virtual servers.
-type Table struct {
-	dial    func() (handle, error)
-	timeout time.Duration
-	logger  *slog.Logger
-	handle  handle
+type Table struct{ connection }
+
+// connection is a way to the kernel.
+type connection interface {
+	// VirtualServers lists every virtual server in the network namespace, also those of
+	// other software.
+	VirtualServers(ctx context.Context) (plan.Plan, error)
+	// RealServers lists the real servers of one virtual server, with what each one holds.
+	RealServers(ctx context.Context, virtual plan.Key) (plan.Plan, map[plan.Key]Connections, error)
+	// SetTimeouts sets the idle timeouts of the network namespace's connections; zero
+	// leaves one as it is.
+	SetTimeouts(ctx context.Context, tcp, tcpFin, udp time.Duration) error
+	// Close closes the socket.
+	Close()
+	// send makes requests in order, whatever becomes of the others, and gives the kernel's
+	// answer to each.
+	send(ctx context.Context, requests []request) []error
 }
 
-// Open opens the socket. The kernel must have the generic netlink family IPVS
-// already: see Available. Each later call may take timeout.
-func Open(timeout time.Duration, logger *slog.Logger) (*Table, error) {
-	return open(func() (handle, error) { return moby.New("") }, timeout, logger)
+// request asks for what its verb says, and fails if it is so already, or cannot be.
+type request struct {
+	verb  plan.Verb
+	key   plan.Key
+	value plan.Value
 }
 
-func open(dial func() (handle, error), timeout time.Duration, logger *slog.Logger) (*Table, error) {
-	t := &Table{dial: dial, timeout: timeout, logger: logger}
-	h, err := dial()
-	if err != nil {
-		return nil, fmt.Errorf("ipvs socket: %w", err)
+// Do does operations on virtual and real servers in order and goes on after one that goes wrong.
+// It gives an error, or nil, for each. Adding what exists updates it, updating what does not
+// exist adds it, deleting what does not exist is no error.
+func (t *Table) Do(ctx context.Context, ops ...plan.Op) []error {
+	d := doing{ops: ops, errs: make([]error, len(ops))}
+	for i, op := range ops {
+		if d.errs[i] = check(op); d.errs[i] == nil {
+			d.turns = append(d.turns, turn{index: i, verb: op.Verb})
+		}
 	}
-	t.handle = h
-	return t, nil
+	// Hardly ever is there a second turn: what exists is known.
+	for len(d.turns) > 0 {
+		answers := t.send(ctx, d.requests())
+		d.follow(answers)
+	}
+	return d.errs
 }
 
-// Close closes the socket.
-func (t *Table) Close() {
-	if t.handle != nil {
-		t.handle.Close()
-		t.handle = nil
+// check refuses what is never to reach the kernel.
+func check(op plan.Op) error {
+	switch {
+	case op.Key.Kind != plan.VirtualServer && op.Key.Kind != plan.RealServer:
+		return fmt.Errorf("ipvs has no objects of kind %s", op.Key.Kind)
+	case op.Value.Weight > maxWeight:
+		return fmt.Errorf("weight %d: at most %d can be read back", op.Value.Weight, maxWeight)
 	}
-}
-
-// SetTimeouts sets the idle timeouts of the network namespace's connections; zero
-// leaves one as it is.
-func (t *Table) SetTimeouts(ctx context.Context, tcp, tcpFin, udp time.Duration) error {
-	if tcp == 0 && tcpFin == 0 && udp == 0 {
-		return nil
-	}
-	config := &moby.Config{TimeoutTCP: tcp, TimeoutTCPFin: tcpFin, TimeoutUDP: udp}
-	return t.do(ctx, func(h handle) error { return h.SetConfig(config) })
-}
-
-// do makes one call within the deadline.
-func (t *Table) do(ctx context.Context, call func(handle) error) error {
-	_, err := get(ctx, t, func(h handle) (struct{}, error) { return struct{}{}, call(h) })
-	return err
-}
-
-// get makes one call within the deadline and gives its result. The goroutine that
-// waits hands its result over a buffered channel, so that nobody has to take it.
-func get[T any](ctx context.Context, t *Table, call func(handle) (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	var none T
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	if err := t.reopen(); err != nil {
-		return none, err
-	}
-	h, done := t.handle, make(chan result, 1)
-	go func() {
-		value, err := call(h)
-		done <- result{value, err}
-	}()
-	timer := time.NewTimer(t.timeout)
-	defer timer.Stop()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-timer.C:
-		t.abandon()
-		return none, fmt.Errorf("%w after %s", ErrTimeout, t.timeout)
-	case <-ctx.Done():
-		t.abandon()
-		return none, ctx.Err()
-	}
-}
-
-// abandon gives up the socket a call is stuck on. Closing it makes the call return.
-func (t *Table) abandon() {
-	t.logger.Warn("ipvs: call not acknowledged, opening a new socket", "timeout", t.timeout)
-	t.Close()
-}
-
-func (t *Table) reopen() error {
-	if t.handle != nil {
-		return nil
-	}
-	h, err := t.dial()
-	if err != nil {
-		return fmt.Errorf("ipvs socket: %w", err)
-	}
-	t.handle = h
 	return nil
+}
+
+// doing is one call of Do.
+type doing struct {
+	ops  []plan.Op
+	errs []error
+	// turns are to be sent next.
+	turns []turn
+}
+
+// turn is an operation to be sent, for the first time or once more.
+type turn struct {
+	index int
+	verb  plan.Verb
+	// again is true if it has been sent with the other verb; late if its virtual server
+	// was not there then.
+	again, late bool
+}
+
+func (d *doing) requests() []request {
+	requests := make([]request, len(d.turns))
+	for i, turn := range d.turns {
+		op := d.ops[turn.index]
+		requests[i] = request{verb: turn.verb, key: op.Key, value: op.Value}
+	}
+	return requests
+}
+
+// follow draws the conclusions from the kernel's answers.
+func (d *doing) follow(answers []error) {
+	var next []turn
+	returning := map[plan.Key]bool{} // virtual servers that are sent once more
+	for i, turn := range d.turns {
+		op, err := d.ops[turn.index], answers[i]
+		switch {
+		case err == nil || turn.verb == plan.Delete && is(err, syscall.ESRCH, syscall.ENOENT):
+			err = nil
+		case !turn.again && turn.verb == plan.Add && is(err, syscall.EEXIST):
+			turn.verb, turn.again = plan.Update, true
+			next = append(next, turn)
+		case !turn.again && turn.verb == plan.Update && is(err, absent(op.Key)):
+			turn.verb, turn.again = plan.Add, true
+			next = append(next, turn)
+			returning[op.Key] = true
+		case op.Key.Kind == plan.RealServer && is(err, syscall.ESRCH):
+			err = ErrNoVirtualServer
+			if !turn.late && returning[op.Key.VirtualServerKey()] {
+				turn.late = true
+				next = append(next, turn)
+			}
+		default:
+			err = schedulerMissing(op, err)
+		}
+		d.errs[turn.index] = err
+	}
+	d.turns = next
+}
+
+// absent is how the kernel says that an object does not exist.
+func absent(key plan.Key) syscall.Errno {
+	if key.Kind == plan.VirtualServer {
+		return syscall.ESRCH
+	}
+	return syscall.ENOENT
+}
+
+// schedulerMissing names the module behind the kernel's bare ENOENT.
+func schedulerMissing(op plan.Op, err error) error {
+	if op.Key.Kind == plan.VirtualServer && is(err, syscall.ENOENT) {
+		scheduler := op.Value.Scheduler
+		return fmt.Errorf("scheduler %q is not in the kernel (modprobe ip_vs_%s): %w", scheduler, scheduler, err)
+	}
+	return err
 }
 
 // is tells whether the kernel answered with one of some error numbers.

@@ -83,7 +83,7 @@ func (s *scripted) Close() { close(s.closed) }
 func table(t *testing.T, scripts ...[]error) (*Table, func() []string) {
 	t.Helper()
 	var opened []*scripted
-	table, err := open(func() (handle, error) {
+	table, err := openMoby(func() (handle, error) {
 		if len(opened) == len(scripts) {
 			return nil, errors.New("no more sockets")
 		}
@@ -102,6 +102,11 @@ func table(t *testing.T, scripts ...[]error) (*Table, func() []string) {
 		}
 		return calls
 	}
+}
+
+// do does one operation.
+func do(ctx context.Context, table *Table, op plan.Op) error {
+	return errors.Join(table.Do(ctx, op)...)
 }
 
 var (
@@ -171,7 +176,7 @@ func TestDoMakesTheStateTheGoal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			table, calls := table(t, test.script)
-			if err := table.Do(t.Context(), test.op); !errors.Is(err, test.err) {
+			if err := do(t.Context(), table, test.op); !errors.Is(err, test.err) {
 				t.Errorf("error %v, want %v", err, test.err)
 			}
 			if got := calls(); !slices.Equal(got, test.calls) {
@@ -183,7 +188,7 @@ func TestDoMakesTheStateTheGoal(t *testing.T) {
 
 func TestWeightThatCannotBeReadBackIsRefused(t *testing.T) {
 	table, calls := table(t, nil)
-	err := table.Do(t.Context(), plan.Op{Verb: plan.Add, Key: real, Value: plan.Value{Weight: 65536}})
+	err := do(t.Context(), table, plan.Op{Verb: plan.Add, Key: real, Value: plan.Value{Weight: 65536}})
 	if err == nil || len(calls()) != 0 {
 		t.Errorf("error %v, calls %v", err, calls())
 	}
@@ -193,11 +198,11 @@ func TestLostAcknowledgementCostsOneDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table, calls := table(t, []error{errHang}, nil)
 		start := time.Now()
-		err := table.Do(t.Context(), plan.Op{Verb: plan.Add, Key: virtual})
+		err := do(t.Context(), table, plan.Op{Verb: plan.Add, Key: virtual})
 		if !errors.Is(err, ErrTimeout) || time.Since(start) != time.Second {
 			t.Errorf("error %v after %s, want a timeout after 1s", err, time.Since(start))
 		}
-		if err := table.Do(t.Context(), plan.Op{Verb: plan.Delete, Key: virtual}); err != nil {
+		if err := do(t.Context(), table, plan.Op{Verb: plan.Delete, Key: virtual}); err != nil {
 			t.Errorf("next call: %v", err)
 		}
 		if got := len(calls()); got != 2 {
@@ -212,7 +217,7 @@ func TestCancelledCallDoesNotWaitForTheKernel(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		err := table.Do(ctx, plan.Op{Verb: plan.Add, Key: virtual})
+		err := do(ctx, table, plan.Op{Verb: plan.Add, Key: virtual})
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Millisecond {
 			t.Errorf("error %v after %s", err, time.Since(start))
 		}
@@ -223,7 +228,7 @@ func TestSocketThatCannotBeReopenedIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table, _ := table(t, []error{errHang})
 		for range 3 {
-			if err := table.Do(t.Context(), plan.Op{Verb: plan.Add, Key: virtual}); err == nil {
+			if err := do(t.Context(), table, plan.Op{Verb: plan.Add, Key: virtual}); err == nil {
 				t.Error("no error without a socket")
 			}
 		}
