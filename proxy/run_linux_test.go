@@ -62,7 +62,9 @@ type node struct {
 	process   *exec.Cmd
 }
 
-func startNode(t *testing.T, objects string, args ...string) *node {
+// needKernel ends a test where the kernel has no IPVS: by a skip, or by a failure where the run is
+// meant for such a kernel.
+func needKernel(t testing.TB) {
 	t.Helper()
 	if err := ipvs.Available(t.Context()); err != nil {
 		if os.Getenv("MOORING_IPVS") == "required" {
@@ -70,6 +72,11 @@ func startNode(t *testing.T, objects string, args ...string) *node {
 		}
 		t.Skipf(`%v; or run the test by go test -exec "$PWD/test/vm/run"`, err)
 	}
+}
+
+func startNode(t *testing.T, objects string, args ...string) *node {
+	t.Helper()
+	needKernel(t)
 	n := &node{t: t, namespace: netns.New(t), manifests: filepath.Join(t.TempDir(), "objects.yaml")}
 	n.client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, address string) (conn net.Conn, err error) {
 		n.namespace.Do(func() { conn, err = net.Dial(network, address) })

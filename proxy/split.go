@@ -27,6 +27,16 @@ func (s split) Setup(ctx context.Context) error { return s.kernel.Setup(ctx) }
 // Observe implements reconcile.Dataplane.
 func (s split) Observe(ctx context.Context) (plan.Plan, error) { return s.kernel.Observe(ctx) }
 
+// ObserveKind implements reconcile.Dataplane.
+func (s split) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
+	return s.kernel.ObserveKind(ctx, kind)
+}
+
+// ObserveServers implements reconcile.Dataplane.
+func (s split) ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error) {
+	return s.kernel.ObserveServers(ctx, virtualServers)
+}
+
 // Connections implements reconcile.Dataplane.
 func (s split) Connections(ctx context.Context, servers []plan.Key) (map[plan.Key]uint32, error) {
 	return s.kernel.Connections(ctx, servers)

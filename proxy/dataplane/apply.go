@@ -39,23 +39,61 @@ func (k *Kernel) observe(ctx context.Context) (plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	servers, err := k.ipvs.VirtualServers(ctx)
+	ours, err := k.ours(ctx, result)
 	if err != nil {
 		return nil, err
 	}
-	for key, value := range servers {
-		if _, ours := result[key.OwnedKey()]; !ours {
-			continue
+	servers, err := k.realServers(ctx, slices.Collect(maps.Keys(ours)))
+	maps.Copy(result, ours)
+	maps.Copy(result, servers)
+	return result, err
+}
+
+// ObserveKind reads back the objects of one kind; none if that is RealServer.
+func (k *Kernel) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case kind == plan.VirtualServer:
+		owned, err := k.nft.ObserveKinds(ctx, plan.Owned, plan.OwnedMark)
+		if err != nil {
+			return nil, err
 		}
-		destinations, _, err := k.ipvs.RealServers(ctx, key)
+		return k.ours(ctx, owned)
+	case nft.Holds(kind):
+		return k.nft.ObserveKinds(ctx, kind)
+	}
+	return plan.Plan{}, nil
+}
+
+// ours gives the virtual servers that are recorded as ours.
+func (k *Kernel) ours(ctx context.Context, owned plan.Plan) (plan.Plan, error) {
+	servers, err := k.ipvs.VirtualServers(ctx)
+	maps.DeleteFunc(servers, func(key plan.Key, _ plan.Value) bool {
+		_, ours := owned[key.OwnedKey()]
+		return !ours
+	})
+	return servers, err
+}
+
+// ObserveServers reads back the real servers of virtual servers; one that is gone has none.
+func (k *Kernel) ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.realServers(ctx, virtualServers)
+}
+
+func (k *Kernel) realServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error) {
+	result := plan.Plan{}
+	for _, server := range virtualServers {
+		servers, _, err := k.ipvs.RealServers(ctx, server)
 		if errors.Is(err, ipvs.ErrNoVirtualServer) {
 			continue // removed by somebody since it was listed
 		}
 		if err != nil {
 			return nil, err
 		}
-		result[key] = value
-		maps.Copy(result, destinations)
+		maps.Copy(result, servers)
 	}
 	return result, nil
 }

@@ -35,7 +35,10 @@ func needIPVS(t testing.TB) {
 }
 
 // open opens the data plane of the calling thread's namespace.
-func open(t testing.TB) *dataplane.Kernel { return openBy(t, false) }
+func open(t testing.TB) *dataplane.Kernel {
+	t.Helper()
+	return openBy(t, false)
+}
 
 func openBy(t testing.TB, moby bool) *dataplane.Kernel {
 	t.Helper()

@@ -12,6 +12,7 @@ package drain
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -231,6 +232,20 @@ func (l *Ledger) Leaving() []Entry {
 	return entries
 }
 
+// LeavingOf gives the real servers of a virtual server that are leaving.
+func (l *Ledger) LeavingOf(server plan.Key) iter.Seq[plan.Key] {
+	return func(yield func(plan.Key) bool) {
+		if l.perServer[server] == 0 {
+			return
+		}
+		for key := range l.leaving {
+			if key.VirtualServerKey() == server && !yield(key) {
+				return
+			}
+		}
+	}
+}
+
 // An Entry is a real server that is leaving.
 type Entry struct {
 	Key plan.Key
@@ -259,5 +274,8 @@ func (l *Ledger) strike(key plan.Key) {
 	server := key.VirtualServerKey()
 	if l.perServer[server]--; l.perServer[server] == 0 {
 		delete(l.perServer, server)
+	}
+	if len(l.leaving) == 0 {
+		l.leaving = make(map[plan.Key]Leaving) // without the room that a burst needed
 	}
 }

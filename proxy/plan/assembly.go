@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -207,4 +208,20 @@ func (a *Assembly) Owners() []model.ServiceKey {
 // Keys gives the keys of all objects, in no particular order.
 func (a *Assembly) Keys() []Key {
 	return slices.Collect(maps.Keys(a.Plan()))
+}
+
+// Of gives the keys of an owner's fragment, in no particular order.
+func (a *Assembly) Of(owner model.ServiceKey) []Key {
+	return slices.Collect(maps.Keys(a.fragments[owner]))
+}
+
+// RealServers gives the real servers that a virtual server is to have, in no particular order.
+func (a *Assembly) RealServers(server Key) iter.Seq[Key] {
+	return func(yield func(Key) bool) {
+		for key := range a.fragments[a.Owner(server)] {
+			if key.Kind == RealServer && key.VirtualServerKey() == server && !yield(key) {
+				return
+			}
+		}
+	}
 }

@@ -11,6 +11,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -88,6 +89,14 @@ var kindNames = [...]string{
 	Split: "split", Divert: "divert", Masquerade: "masquerade", KeepSource: "keep-source", Hairpin: "hairpin",
 	Firewall: "firewall", FirewallAllow: "firewall-allow", Drop: "drop", DropOutside: "drop-outside",
 	Reject: "reject", ServiceCIDR: "service-cidr", PodCIDR: "pod-cidr", Relay: "relay",
+}
+
+// Kinds goes over all kinds.
+func Kinds() iter.Seq[Kind] {
+	return func(yield func(Kind) bool) {
+		for kind := VirtualServer; int(kind) < len(kindNames) && yield(kind); kind++ {
+		}
+	}
 }
 
 // String gives the kind's name as plans print it.

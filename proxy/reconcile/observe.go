@@ -30,6 +30,9 @@ func (r *Reconciler) round(snapshot *state.Snapshot) (begun Round) {
 	r.followSync(snapshot)
 	r.followNode(snapshot)
 	begun = Round{Before: r.planned, After: snapshot, Began: time.Now()}
+	if r.planned == nil && !r.ahead {
+		begun.Before = snapshot // what is urgent alone
+	}
 	r.update(snapshot)
 	if len(r.dirty) > 0 {
 		r.pending(begun.Began)
@@ -55,7 +58,7 @@ func (r *Reconciler) observe(round Round, done []plan.Op, err error) {
 	if r.options.Observe == nil || quiet {
 		return
 	}
-	round.Done, round.Err, round.Ended, round.Complete = done, err, time.Now(), !behind
+	round.Done, round.Err, round.Ended, round.Complete = done, err, time.Now(), r.complete()
 	r.options.Observe(round)
 }
 

@@ -3,6 +3,8 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/mooring-project/mooring/proxy/plan"
@@ -23,6 +25,7 @@ func Preview(ctx context.Context, options Options) ([]plan.Op, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.ahead = true // with everything else
 	r.round(snapshot)
-	return r.operations(time.Now()), nil
+	return r.operations(slices.Collect(maps.Keys(r.dirty)), time.Now()), nil
 }

@@ -37,6 +37,10 @@ type Dataplane interface {
 	// Connections counts the open connections of the real servers of virtual servers,
 	// by the real servers' keys.
 	Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error)
+	// ObserveKind reads back what is there and ours of one kind, but RealServer.
+	ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error)
+	// ObserveServers reads back the real servers of virtual servers; one that is gone has none.
+	ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error)
 }
 
 // ErrLost is what a Dataplane's errors match when somebody has removed what Setup made: nothing
@@ -92,17 +96,32 @@ type Reconciler struct {
 	// found is what the kernel held at first; nil from the first synced snapshot on.
 	found *found
 	// anew has every Service planned in the next round.
-	anew  bool
-	dirty map[plan.Key]struct{}
+	anew bool
+	// ahead is true once what is urgent has been planned before everything else.
+	ahead bool
+	// dirty are the objects that may not be as they are to be: those in the queue, and those
+	// with which something went wrong.
+	dirty  map[plan.Key]struct{}
+	queue  queue
+	credit credit
+	// urgent are the Services that go first.
+	urgent map[model.ServiceKey]struct{}
 	// complaints are the problems of Services that have been logged.
 	complaints map[model.ServiceKey][]plan.Problem
 	kinds      map[plan.Kind]int
-	retry      time.Duration
-	recheck    chan struct{}
+	// retry is the wait before what went wrong is tried again, at retryAt.
+	retry   time.Duration
+	retryAt time.Time
+	// held is true if the queue waits for that too.
+	held bool
+	// pollAt is when the connections of leaving endpoints are counted.
+	pollAt  time.Time
+	recheck chan struct{}
 	// drifted brings signs that somebody else has changed the data plane; audited is when it
-	// was last read back.
+	// was last read back, audit what is going on of that.
 	drifted chan string
 	audited time.Time
+	audit   *audit
 	// behind is whether the last round that was told left something to do.
 	behind bool
 
@@ -138,6 +157,8 @@ func New(options Options) *Reconciler {
 		ledger:     drain.NewLedger(options.DrainTimeout),
 		ramps:      slowstart.New(),
 		dirty:      make(map[plan.Key]struct{}),
+		urgent:     make(map[model.ServiceKey]struct{}),
+		credit:     credit{left: creditFull},
 		complaints: make(map[model.ServiceKey][]plan.Problem),
 		kinds:      make(map[plan.Kind]int),
 		recheck:    make(chan struct{}, 1),
@@ -201,10 +222,26 @@ func (r *Reconciler) take(observed plan.Plan) {
 	if r.planned == nil || !r.planned.Synced {
 		r.found, r.anew = newFound(observed), true
 	}
-	for key := range r.applied {
-		r.dirty[key] = struct{}{}
+	r.queue, r.dirty = queue{}, make(map[plan.Key]struct{})
+	for _, owner := range r.assembly.Owners() {
+		r.touchOf(owner, r.assembly.Of(owner))
 	}
-	r.touch(r.assembly.Keys())
+	if r.planned != nil {
+		r.sweep()
+	}
+}
+
+// sweep has everything looked at that is not as it is to be: what the plan does not have, or has
+// otherwise. It has to know the whole plan.
+func (r *Reconciler) sweep() {
+	var lot []plan.Key
+	for key, have := range r.applied {
+		want, wanted := r.assembly.Want(key)
+		if !wanted || want != have {
+			lot = append(lot, key)
+		}
+	}
+	r.touch(lot)
 }
 
 // firstUsable waits until a source has listed everything, or what an earlier process knew has been
@@ -226,6 +263,18 @@ func (r *Reconciler) firstUsable(ctx context.Context) (*state.Snapshot, error) {
 // wait returns the newest snapshot when there is something to do, nil when ctx has ended.
 // Only what is waiting for time, a retry, a drain or the audit, sets a timer: idle means asleep.
 func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.Snapshot {
+	if r.queue.empty() {
+		r.rest(ctx)
+	}
+	if r.goesOn() {
+		if r.nextWake(time.Now()) == time.Nanosecond {
+			r.tick(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		return r.options.Store.Load()
+	}
 	var timer <-chan time.Time
 	if wait := r.nextWake(time.Now()); wait > 0 {
 		t := time.NewTimer(wait)
@@ -240,29 +289,77 @@ func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.
 	case sign := <-r.drifted:
 		r.lookAgain(ctx, sign)
 	case <-timer:
-		r.finishDrains(ctx)
-		r.remember(time.Now())
-		r.touch(r.ramps.Growing())
-		if r.options.AuditPeriod > 0 && r.auditIn(time.Now()) <= time.Nanosecond {
-			r.audit(ctx, "audit")
-		}
+		r.tick(ctx)
 	}
 	return r.options.Store.Load()
 }
 
-// nextWake gives the time until something is to be done though nothing changes; 0 for never.
+// goesOn tells whether there is something to do at once.
+func (r *Reconciler) goesOn() bool { return !r.held && (!r.queue.empty() || r.planned == nil) }
+
+// rest waits until there is credit for a round again, or something urgent has changed.
+func (r *Reconciler) rest(ctx context.Context) {
+	for {
+		wait := r.credit.wait(time.Now())
+		newest := r.options.Store.Load()
+		if wait == 0 || ctx.Err() != nil || r.urgentDiffers(newest) {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-newest.Superseded():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// urgentDiffers tells whether a Service that goes first is another one than it was planned as.
+func (r *Reconciler) urgentDiffers(snapshot *state.Snapshot) bool {
+	for key := range r.urgent {
+		if r.planned != nil && snapshot.Service(key) != r.planned.Service(key) {
+			return true
+		}
+	}
+	return false
+}
+
+// tick does what is due though nothing has changed.
+func (r *Reconciler) tick(ctx context.Context) {
+	now := time.Now()
+	if !r.pollAt.IsZero() && !now.Before(r.pollAt) {
+		r.finishDrains(ctx)
+		r.pollAt = now.Add(drainPoll)
+	}
+	r.remember(now)
+	r.touch(r.ramps.Growing())
+	if len(r.dirty) > 0 && (r.queue.empty() || r.held) && !now.Before(r.retryAt) {
+		r.held = false
+		if r.queue.empty() {
+			r.touch(slices.Collect(maps.Keys(r.dirty)))
+		}
+	}
+	r.auditOn(ctx, now)
+}
+
+// nextWake gives the time until something is to be done though nothing changes, a nanosecond if it
+// is due; 0 for never.
 func (r *Reconciler) nextWake(now time.Time) time.Duration {
-	wait := r.auditIn(now)
+	wait := time.Duration(0)
 	sooner := func(d time.Duration) {
-		if wait == 0 || d < wait {
+		if d = max(d, time.Nanosecond); wait == 0 || d < wait {
 			wait = d
 		}
 	}
-	switch {
-	case len(r.dirty) > 0:
-		sooner(r.retry)
-	case r.ledger.Len() > 0:
-		sooner(drainPoll)
+	if at := r.auditAt(); !at.IsZero() {
+		sooner(at.Sub(now))
+	}
+	if len(r.dirty) > 0 && (r.queue.empty() || r.held) {
+		sooner(r.retryAt.Sub(now))
+	}
+	if !r.pollAt.IsZero() {
+		sooner(r.pollAt.Sub(now))
 	}
 	if next := r.ramps.Next(now); next > 0 {
 		sooner(next)
@@ -274,20 +371,31 @@ func (r *Reconciler) nextWake(now time.Time) time.Duration {
 }
 
 // update plans what differs between the last planned snapshot and this one, and notes the
-// keys that may have changed as dirty.
+// keys that may have changed as dirty. The first time, what is urgent is planned alone, to be
+// applied before the rest is planned.
 func (r *Reconciler) update(snapshot *state.Snapshot) {
-	if r.planned == nil {
+	r.queueUp(r.assembly.Replace(model.ServiceKey{}, r.context.Cluster(snapshot)), true)
+	switch {
+	case r.planned != nil:
+		snapshot.ChangedServices(r.planned, func(key model.ServiceKey, _, after *state.Service) {
+			r.replan(key, after)
+		})
+		r.planned = snapshot
+	case !r.ahead:
+		r.ahead = true
+		for key, entry := range snapshot.Services() {
+			if isUrgent(key, entry) {
+				r.replan(key, entry)
+			}
+		}
+	default:
 		for key, entry := range snapshot.Services() {
 			r.replan(key, entry)
 		}
 		r.forgetMissing(snapshot)
-	} else {
-		snapshot.ChangedServices(r.planned, func(key model.ServiceKey, _, after *state.Service) {
-			r.replan(key, after)
-		})
+		r.planned = snapshot
+		r.sweep()
 	}
-	r.touch(r.assembly.Replace(model.ServiceKey{}, r.context.Cluster(snapshot)))
-	r.planned = snapshot
 }
 
 // placeIn gives the node's place as its Node object says.
@@ -301,8 +409,12 @@ func (r *Reconciler) placeIn(snapshot *state.Snapshot) policy.Place {
 
 func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
 	r.complain(key, entry)
-	if entry == nil {
+	switch {
+	case entry == nil:
 		r.context.Marks.Forget(key)
+		delete(r.urgent, key)
+	case isUrgent(key, entry):
+		r.urgent[key] = struct{}{}
 	}
 	fragment := r.context.Service(entry)
 	if r.found.overlaps(fragment) {
@@ -322,7 +434,7 @@ func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
 	if entry != nil {
 		own = entry.Service.ClusterIPs
 	}
-	r.touch(r.assembly.Replace(key, fragment, own...))
+	r.touchOf(key, r.assembly.Replace(key, fragment, own...))
 }
 
 // forgetMissing drops the fragments of Services that are no more, which a plan from the
@@ -335,29 +447,40 @@ func (r *Reconciler) forgetMissing(snapshot *state.Snapshot) {
 	}
 }
 
-func (r *Reconciler) touch(keys []plan.Key) {
+// touch has objects decided upon that belong together.
+func (r *Reconciler) touch(keys []plan.Key) { r.queueUp(keys, false) }
+
+// touchOf does so with those of one Service.
+func (r *Reconciler) touchOf(owner model.ServiceKey, keys []plan.Key) {
+	_, urgent := r.urgent[owner]
+	r.queueUp(keys, urgent || isUrgent(owner, nil))
+}
+
+func (r *Reconciler) queueUp(keys []plan.Key, urgent bool) {
 	for _, key := range keys {
 		r.dirty[key] = struct{}{}
 	}
+	r.queue.add(keys, urgent)
 }
 
-// apply brings the dirty objects to what they are to be. What goes wrong stays dirty.
+// apply brings the next objects of the queue to what they are to be. What goes wrong stays dirty.
 func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 	now := time.Now()
-	ops := r.operations(now)
+	ops := r.operations(r.queue.take(), now)
 	r.remember(now)
 	if len(ops) > 0 {
 		done, err = r.do(ctx, ops)
 		for _, op := range done {
 			delete(r.dirty, op.Key)
 		}
-		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops), "revision", r.planned.Revision)
+		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops))
 	}
-	if errors.Is(err, ErrLost) {
+	if r.held = errors.Is(err, ErrLost); r.held {
 		r.options.Logger.Warn("data plane is set up again", "err", err)
 		err = errors.Join(err, r.adopt(ctx))
 	}
 	r.report(now, err)
+	r.credit.spend(time.Since(now), time.Now())
 	return done, err
 }
 
@@ -370,13 +493,17 @@ func (r *Reconciler) do(ctx context.Context, ops []plan.Op) (done []plan.Op, err
 	return done, err
 }
 
-// operations gives the ordered operations for the dirty objects and forgets those that
-// are as they are to be.
-func (r *Reconciler) operations(now time.Time) []plan.Op {
+// operations gives the ordered operations for those of some objects that are dirty and forgets
+// those that are as they are to be.
+func (r *Reconciler) operations(keys []plan.Key, now time.Time) []plan.Op {
 	var ops []plan.Op
 	// Real servers are decided first: whether what leads to them may go depends on
 	// whether they stay to drain.
-	for _, key := range slices.SortedFunc(maps.Keys(r.dirty), realServersFirst) {
+	slices.SortFunc(keys, realServersFirst)
+	for _, key := range slices.Compact(keys) {
+		if _, dirty := r.dirty[key]; !dirty {
+			continue
+		}
 		if r.found.has(key) {
 			delete(r.dirty, key)
 			continue
@@ -410,15 +537,29 @@ func realServersFirst(a, b plan.Key) int {
 func (r *Reconciler) report(now time.Time, err error) {
 	status := r.Status()
 	status.Objects, status.Draining, status.Err = r.counts(), r.ledger.Len(), err
-	if len(r.dirty) == 0 {
+	switch {
+	case r.complete():
 		status.Revision, status.Applied, status.PendingSince = r.planned.Revision, now, time.Time{}
 		r.retry = 0
-	} else {
-		if status.PendingSince.IsZero() {
-			status.PendingSince = now
-		}
+		r.dirty = make(map[plan.Key]struct{}) // without the room that a burst needed
+	case status.PendingSince.IsZero():
+		status.PendingSince = now
+	}
+	if len(r.dirty) > 0 && (r.queue.empty() || r.held) {
 		r.retry = min(max(2*r.retry, retryFirst), retryLast)
+		r.retryAt = now.Add(r.retry)
 		r.options.Logger.Error("data plane is behind the plan", "objects", len(r.dirty), "retry", r.retry, "err", err)
+	} else if err != nil {
+		r.options.Logger.Error("part of the plan is not applied", "err", err)
+	}
+	switch {
+	case r.ledger.Len() == 0:
+		r.pollAt = time.Time{}
+	case r.pollAt.IsZero():
+		r.pollAt = now.Add(drainPoll)
 	}
 	r.status.Store(&status)
 }
+
+// complete tells whether the data plane is as the newest plan says.
+func (r *Reconciler) complete() bool { return r.planned != nil && len(r.dirty) == 0 }

@@ -70,9 +70,6 @@ func (f *found) overlaps(fragment plan.Plan) bool {
 func (r *Reconciler) followSync(snapshot *state.Snapshot) {
 	if snapshot.Synced && r.found != nil {
 		r.found, r.anew = nil, true
-		for key := range r.applied {
-			r.dirty[key] = struct{}{}
-		}
 	}
 	if r.anew {
 		r.planned, r.anew = nil, false

@@ -4,6 +4,7 @@ package contract
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -19,6 +20,8 @@ import (
 type Dataplane interface {
 	Setup(ctx context.Context) error
 	Observe(ctx context.Context) (plan.Plan, error)
+	ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error)
+	ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error)
 	Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err error)
 	Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error)
 	Cleanup(ctx context.Context) error
@@ -48,6 +51,7 @@ func Test(t *testing.T, create func(t *testing.T) Fixture) {
 		"cleanup removes ours alone":                        cleanup,
 		"relays belong to somebody else":                    relays,
 		"connections are counted by real server":            connections,
+		"the parts are the whole":                           parts,
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := create(t)
@@ -224,6 +228,38 @@ func connections(t *testing.T, f Fixture) {
 	want := map[plan.Key]uint32{realServer(present, "10.244.1.2:8080"): 0, realServer(present, "10.244.2.2:8080"): 0}
 	if diff := cmp.Diff(want, got, comparers); diff != "" {
 		t.Errorf("connections (-want +got):\n%s", diff)
+	}
+}
+
+func parts(t *testing.T, f Fixture) {
+	theirs := virtualServer(model.TCP, "192.0.2.1:443")
+	for _, op := range []plan.Op{
+		{Verb: plan.Add, Key: theirs, Value: plan.Value{Scheduler: "rr"}},
+		{Verb: plan.Add, Key: realServer(theirs, "192.0.2.2:443"), Value: plan.Value{Weight: 7}},
+	} {
+		if err := f.Foreign(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.apply(t, plan.Diff(nil, example()))
+	whole, ours := plan.Plan{}, []plan.Key{virtualServer(model.TCP, "10.96.0.99:80")} // one that is not there
+	add := func(part plan.Plan, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(whole, part)
+	}
+	for kind := range plan.Kinds() {
+		add(f.ObserveKind(t.Context(), kind))
+	}
+	for key := range whole {
+		if key.Kind == plan.VirtualServer {
+			ours = append(ours, key)
+		}
+	}
+	add(f.ObserveServers(t.Context(), ours))
+	if diff := cmp.Diff(example().String(), whole.String()); diff != "" {
+		t.Errorf("parts (-want +got):\n%s", diff)
 	}
 }
 

@@ -254,12 +254,19 @@ func (t *Table) Observe(ctx context.Context) (plan.Plan, error) {
 	if err != nil || !exists {
 		return plan.Plan{}, err
 	}
-	result, err := t.read(ctx, true, elementKinds)
+	return t.ObserveKinds(ctx, elementKinds...)
+}
+
+// ObserveKinds reads the elements of some kinds back; none if the table is missing.
+func (t *Table) ObserveKinds(ctx context.Context, kinds ...plan.Kind) (plan.Plan, error) {
+	result, err := t.read(ctx, true, kinds)
 	if err != nil {
 		return nil, err
 	}
-	t.timeouts = newTimeouts(result)
-	return result, t.dropUncovered(ctx, result)
+	if slices.Contains(kinds, plan.AffinityTimeout) {
+		t.timeouts = newTimeouts(result)
+	}
+	return result, t.dropUncovered(ctx, result, kinds)
 }
 
 func (t *Table) exists(ctx context.Context) (bool, error) {
@@ -339,9 +346,12 @@ func missing(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || err.Error() == "receiveAckAware: netlink receive: no such file or directory"
 }
 
-func (t *Table) dropUncovered(ctx context.Context, p plan.Plan) error {
+func (t *Table) dropUncovered(ctx context.Context, p plan.Plan, kinds []plan.Kind) error {
 	for _, f := range []family{ipv4, ipv6} {
 		for _, kind := range intervalKinds {
+			if !slices.Contains(kinds, kind) {
+				continue
+			}
 			elements, err := t.elements(ctx, coverName(kind, f))
 			if err != nil {
 				return err

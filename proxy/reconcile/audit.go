@@ -1,0 +1,210 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+const (
+	// auditStep is how long an audit reads before it lets changes go first, unless one set of
+	// the kernel alone takes longer; auditShare is for how many times as long it then pauses.
+	auditStep  = 10 * time.Millisecond
+	auditShare = 9
+	// auditServers is how many virtual servers an audit reads without a look at the time.
+	auditServers = 16
+	// signPeriodic is the sign of an audit without one.
+	signPeriodic = "audit"
+)
+
+// An audit reads the data plane back, a little at a time: first each kind of object, then the real
+// servers of each virtual server. Changes go before its steps.
+type audit struct {
+	sign string
+	// kinds and servers are what it has not read yet.
+	kinds   []plan.Kind
+	servers []plan.Key
+	listed  bool
+	// at is when the next step is due.
+	at time.Time
+	// objects and first are what was found.
+	objects int
+	first   string
+}
+
+func newAudit(sign string, now time.Time) *audit {
+	a := &audit{sign: sign, at: now}
+	for kind := range plan.Kinds() {
+		// Relays are sockets of this process, which nobody else changes.
+		if kind != plan.RealServer && kind != plan.Relay {
+			a.kinds = append(a.kinds, kind)
+		}
+	}
+	return a
+}
+
+// auditAt gives when something of an audit is due; zero if never.
+func (r *Reconciler) auditAt() time.Time {
+	switch {
+	case r.audit != nil:
+		return r.audit.at
+	case r.options.AuditPeriod == 0:
+		return time.Time{}
+	}
+	return r.audited.Add(r.options.AuditPeriod)
+}
+
+// auditOn makes the step of an audit that is due, if one is. What is not as it was applied becomes
+// dirty, and is put right in the next round.
+func (r *Reconciler) auditOn(ctx context.Context, now time.Time) {
+	if at := r.auditAt(); at.IsZero() || now.Before(at) {
+		return
+	}
+	if r.audit == nil {
+		r.audit = newAudit(signPeriodic, now)
+	}
+	a := r.audit
+	more := true
+	for more && time.Since(now) < auditStep {
+		var err error
+		if more, err = r.auditNext(ctx, a); err != nil {
+			if ctx.Err() == nil {
+				r.options.Logger.Error("data plane not audited", "sign", a.sign, "err", err)
+			}
+			r.audit, r.audited = nil, now
+			return
+		}
+	}
+	if more {
+		// A sign is followed at once, which is once each round.
+		if a.at = time.Now(); a.sign == signPeriodic {
+			a.at = a.at.Add(auditShare * time.Since(now))
+		}
+		return
+	}
+	r.audit, r.audited = nil, now
+	switch {
+	case a.objects > 0:
+		r.tell(a.sign, a.objects, a.first)
+	case a.sign != signPeriodic:
+		// What was changed is not an object of ours: a rule, a chain.
+		r.count(1)
+		r.tell(a.sign, 1, "what does not depend on Services")
+	}
+}
+
+// auditNext compares the next part of what there is; more is false after the last one.
+func (r *Reconciler) auditNext(ctx context.Context, a *audit) (more bool, err error) {
+	switch {
+	case len(a.kinds) > 0:
+		kind := a.kinds[0]
+		a.kinds = a.kinds[1:]
+		err = r.auditKind(ctx, a, kind)
+	case !a.listed:
+		a.listed = true
+		for key := range r.applied {
+			if key.Kind == plan.VirtualServer {
+				a.servers = append(a.servers, key)
+			}
+		}
+	case len(a.servers) > 0:
+		n := min(auditServers, len(a.servers))
+		part := a.servers[:n]
+		a.servers = a.servers[n:]
+		err = r.auditServers(ctx, a, part)
+	}
+	return len(a.kinds) > 0 || !a.listed || len(a.servers) > 0, err
+}
+
+func (r *Reconciler) auditKind(ctx context.Context, a *audit, kind plan.Kind) error {
+	observed, err := r.options.Dataplane.ObserveKind(ctx, kind)
+	if err != nil {
+		return err
+	}
+	applied := plan.Plan{}
+	if r.kinds[kind] > 0 {
+		for key, value := range r.applied {
+			if key.Kind == kind {
+				applied[key] = value
+			}
+		}
+	}
+	happened := plan.Diff(applied, observed)
+	if kind == plan.VirtualServer {
+		happened = append(happened, r.gone(happened)...)
+	}
+	r.happened(a, happened)
+	return nil
+}
+
+// gone gives the deletion of the real servers of virtual servers that were deleted.
+func (r *Reconciler) gone(happened []plan.Op) []plan.Op {
+	deleted := map[plan.Key]struct{}{}
+	for _, op := range happened {
+		if op.Verb == plan.Delete {
+			deleted[op.Key] = struct{}{}
+		}
+	}
+	if len(deleted) == 0 {
+		return nil
+	}
+	var ops []plan.Op
+	for key := range r.applied {
+		if _, gone := deleted[key.VirtualServerKey()]; gone && key.Kind == plan.RealServer {
+			ops = append(ops, plan.Op{Verb: plan.Delete, Key: key})
+		}
+	}
+	return ops
+}
+
+// auditServers compares the real servers of some virtual servers: those that are there, those that
+// are wanted, and those that are leaving.
+func (r *Reconciler) auditServers(ctx context.Context, a *audit, servers []plan.Key) error {
+	observed, err := r.options.Dataplane.ObserveServers(ctx, servers)
+	if err != nil {
+		return err
+	}
+	applied := plan.Plan{}
+	note := func(key plan.Key) {
+		if value, is := r.applied[key]; is {
+			applied[key] = value
+		}
+	}
+	for key := range observed {
+		note(key)
+	}
+	for _, server := range servers {
+		for key := range r.assembly.RealServers(server) {
+			note(key)
+		}
+		for key := range r.ledger.LeavingOf(server) {
+			note(key)
+		}
+	}
+	r.happened(a, plan.Diff(applied, observed))
+	return nil
+}
+
+// happened notes what somebody else has done.
+func (r *Reconciler) happened(a *audit, ops []plan.Op) {
+	if len(ops) == 0 {
+		return
+	}
+	objects := 0
+	keys := make([]plan.Key, 0, len(ops))
+	for _, op := range ops {
+		if _, waiting := r.dirty[op.Key]; !waiting {
+			objects++
+			if a.first == "" {
+				a.first = op.String()
+			}
+		}
+		r.record(op)
+		keys = append(keys, op.Key)
+	}
+	a.objects += objects
+	r.count(objects)
+	r.touch(keys)
+	r.lost(ops)
+}
