@@ -22,7 +22,7 @@ type AddressUse struct {
 // committed together with the objects, so the two never disagree.
 func NewIndexedStore() *Store {
 	s := NewStore()
-	s.uses = make(map[model.ServiceKey]*AddressUse)
+	s.indexed = true
 	return s
 }
 
@@ -37,41 +37,38 @@ func (s *Snapshot) Addresses(prefix netip.Prefix) iter.Seq2[netip.Addr, *Address
 
 // indexService follows the change of one entry from before to after; either may be nil.
 func (t *Txn) indexService(key model.ServiceKey, before, after *Service) {
-	if t.store.uses == nil {
+	if !t.store.indexed {
 		return
 	}
+	if before != nil && after != nil {
+		after.use = before.use
+	}
 	given, taken := changedAddresses(before, after)
-	t.indexed += len(given)
 	for addr := range given {
-		t.useAddress(addr, key)
+		t.useAddress(addr, key, after)
 	}
 	for addr := range taken {
 		if _, again := given[addr]; !again && !after.holds(addr) {
 			t.dropAddress(addr, key)
 		}
 	}
-	if after == nil {
-		delete(t.store.uses, key)
-	}
 }
 
 // useAddress notes that a Service has an address. Addresses that a single Service has
 // and nobody else, which is nearly all, share one AddressUse.
-func (t *Txn) useAddress(addr netip.Addr, key model.ServiceKey) {
+func (t *Txn) useAddress(addr netip.Addr, key model.ServiceKey, entry *Service) {
 	old := t.next.addresses.get(addr)
 	if old == nil {
-		single := t.store.uses[key]
-		if single == nil {
-			single = &AddressUse{Services: []model.ServiceKey{key}}
-			t.store.uses[key] = single
+		if entry.use == nil {
+			entry.use = &AddressUse{Services: []model.ServiceKey{key}}
 		}
-		t.next.addresses = t.next.addresses.set(addr, single)
+		t.next.addresses = t.next.addresses.set(addr, entry.use, t.by)
 		return
 	}
 	i, found := slices.BinarySearchFunc(old.Services, key, model.ServiceKey.Compare)
 	if !found {
 		use := &AddressUse{Services: slices.Insert(slices.Clone(old.Services), i, key), Pods: old.Pods}
-		t.next.addresses = t.next.addresses.set(addr, use)
+		t.next.addresses = t.next.addresses.set(addr, use, t.by)
 	}
 }
 
@@ -88,7 +85,7 @@ func (t *Txn) dropAddress(addr netip.Addr, key model.ServiceKey) {
 
 // indexPod follows the change of one Pod; either may be nil.
 func (t *Txn) indexPod(before, after *model.Pod) {
-	if t.store.uses == nil {
+	if !t.store.indexed {
 		return
 	}
 	if before != nil {
@@ -124,10 +121,10 @@ func comparePods(a, b *model.Pod) int {
 
 func (t *Txn) setUse(addr netip.Addr, use AddressUse) {
 	if len(use.Services) == 0 && len(use.Pods) == 0 {
-		t.next.addresses = t.next.addresses.delete(addr)
+		t.next.addresses = t.next.addresses.delete(addr, t.by)
 		return
 	}
-	t.next.addresses = t.next.addresses.set(addr, &use)
+	t.next.addresses = t.next.addresses.set(addr, &use, t.by)
 }
 
 // changedAddresses gives the addresses of those parts of two entries that differ: those that

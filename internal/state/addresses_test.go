@@ -41,32 +41,41 @@ func randomAddr(r *rand.Rand) netip.Addr {
 
 func TestAddrMapAgainstAPlainMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(testSeed(t), 1))
-	var m addrMap[int]
+	var m, seen addrMap[int]
 	want := make(map[netip.Addr]int)
+	wantSeen := maps.Clone(want)
+	by := new(author)
 	for step := range 20_000 {
 		addr := randomAddr(r)
 		if r.IntN(2) == 0 {
-			m, want[addr] = m.set(addr, step+1), step+1
+			m, want[addr] = m.set(addr, step+1, by), step+1
 		} else {
-			m = m.delete(addr)
+			m = m.delete(addr, by)
 			delete(want, addr)
 		}
 		other := randomAddr(r)
 		if got := m.get(other); got != want[other] {
 			t.Fatalf("step %d: %s is %d, want %d", step, other, got, want[other])
 		}
-		prefix, _ := other.Prefix(4 * r.IntN(other.BitLen()/4+1))
 		if step%20 == 0 {
-			if diff := cmp.Diff(thoseIn(want, prefix), maps.Collect(m.in(prefix)), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-				t.Fatalf("step %d: addresses in %s (-want +got):\n%s", step, prefix, diff)
-			}
+			prefix, _ := other.Prefix(4 * r.IntN(other.BitLen()/4+1))
+			checkIn(t, step, m, want, prefix)
+			checkIn(t, step, seen, wantSeen, prefix) // what others have seen must not change
+			seen, wantSeen, by = m, maps.Clone(want), new(author)
 		}
 	}
 	for addr := range want {
-		m = m.delete(addr)
+		m = m.delete(addr, by)
 	}
 	if m.v4 != nil || m.v6 != nil {
 		t.Error("branches are left after the last address")
+	}
+}
+
+func checkIn(t *testing.T, step int, m addrMap[int], want map[netip.Addr]int, prefix netip.Prefix) {
+	t.Helper()
+	if diff := cmp.Diff(thoseIn(want, prefix), maps.Collect(m.in(prefix)), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Fatalf("step %d: addresses in %s (-want +got):\n%s", step, prefix, diff)
 	}
 }
 

@@ -13,203 +13,206 @@ import (
 // share a prefix share the path to it. The zero addrMap is empty. IPv4 addresses are
 // held apart from IPv6 addresses.
 type addrMap[V comparable] struct {
-	v4, v6 *addrBranch[V]
+	v4 *addrBranch[[4]byte, V]
+	v6 *addrBranch[[16]byte, V]
 }
 
-// addrBranch holds its slots densely; used tells which of the sixteen places are taken.
-type addrBranch[V comparable] struct {
-	used  uint16
-	slots []addrSlot[V]
+// addrBits are the bits of an address of one family.
+type addrBits interface{ [4]byte | [16]byte }
+
+// addrBranch has sixteen places, each of which is empty, an entry or a deeper branch. The
+// entries and the branches that there are lie densely in the order of their places.
+type addrBranch[K addrBits, V comparable] struct {
+	// full and deeper tell which places have an entry and which a branch.
+	full, deeper uint16
+	entries      []addrEntry[K, V]
+	branches     []*addrBranch[K, V]
+	// by is the author of the branch, who alone may still change it; nil for nobody.
+	by *author
 }
 
-// addrSlot is either an entry or, with child set, a deeper branch.
-type addrSlot[V comparable] struct {
-	child *addrBranch[V]
-	addr  netip.Addr
+type addrEntry[K addrBits, V comparable] struct {
+	addr  K
 	value V
 }
 
-func (m *addrMap[V]) root(addr netip.Addr) **addrBranch[V] {
+// get gives the value of an address, or the zero value. It does not allocate.
+func (m addrMap[V]) get(addr netip.Addr) V {
 	if addr.Is4() {
-		return &m.v4
+		return m.v4.get(0, addr.As4())
 	}
-	return &m.v6
+	return m.v6.get(0, addr.As16())
 }
 
-// get gives the value of an address, or the zero value. It does not allocate.
-func (m addrMap[V]) get(addr netip.Addr) (value V) {
-	b := *m.root(addr)
-	for depth := 0; b != nil; depth++ {
-		i, taken := b.find(nibble(addr, depth))
-		if !taken {
-			return value
-		}
-		s := &b.slots[i]
-		if s.child == nil {
-			if s.addr == addr {
-				return s.value
-			}
-			return value
-		}
-		b = s.child
+// set gives a map in which addr has value. What is the author's own is changed in place.
+func (m addrMap[V]) set(addr netip.Addr, value V, by *author) addrMap[V] {
+	if addr.Is4() {
+		m.v4 = m.v4.with(0, addrEntry[[4]byte, V]{addr.As4(), value}, by)
+	} else {
+		m.v6 = m.v6.with(0, addrEntry[[16]byte, V]{addr.As16(), value}, by)
 	}
-	return value
+	return m
+}
+
+// delete gives a map without addr. What is the author's own is changed in place.
+func (m addrMap[V]) delete(addr netip.Addr, by *author) addrMap[V] {
+	if addr.Is4() {
+		m.v4 = m.v4.without(0, addr.As4(), by)
+	} else {
+		m.v6 = m.v6.without(0, addr.As16(), by)
+	}
+	return m
 }
 
 // in goes over the addresses in a prefix, whose length must be a multiple of four, in
 // their order.
 func (m addrMap[V]) in(prefix netip.Prefix) iter.Seq2[netip.Addr, V] {
 	return func(yield func(netip.Addr, V) bool) {
-		addr := prefix.Addr()
-		b := *m.root(addr)
-		for depth := 0; b != nil && depth < prefix.Bits()/4; depth++ {
-			i, taken := b.find(nibble(addr, depth))
-			if !taken {
-				return
-			}
-			if s := &b.slots[i]; s.child == nil {
-				if prefix.Contains(s.addr) {
-					yield(s.addr, s.value)
-				}
-				return
-			}
-			b = b.slots[i].child
+		if addr := prefix.Addr(); addr.Is4() {
+			m.v4.eachIn(addr.As4(), prefix, yield)
+		} else {
+			m.v6.eachIn(addr.As16(), prefix, yield)
 		}
-		b.each(yield)
 	}
 }
 
-func (b *addrBranch[V]) each(yield func(netip.Addr, V) bool) bool {
+// get gives the value of an address below a branch at a depth.
+func (b *addrBranch[K, V]) get(depth int, addr K) (none V) {
+	for ; b != nil; depth++ {
+		bit := placeOf(addr, depth)
+		if b.full&bit != 0 {
+			if e := &b.entries[rank(b.full, bit)]; e.addr == addr {
+				return e.value
+			}
+			return none
+		}
+		b = b.at(bit)
+	}
+	return none
+}
+
+// at gives the branch at a place, nil if there is none.
+func (b *addrBranch[K, V]) at(bit uint16) *addrBranch[K, V] {
+	if b.deeper&bit == 0 {
+		return nil
+	}
+	return b.branches[rank(b.deeper, bit)]
+}
+
+// eachIn goes over the entries in a prefix that begins with the bits of addr.
+func (b *addrBranch[K, V]) eachIn(addr K, prefix netip.Prefix, yield func(netip.Addr, V) bool) {
+	for depth := 0; b != nil && depth < prefix.Bits()/4; depth++ {
+		bit := placeOf(addr, depth)
+		if b.full&bit != 0 {
+			e := &b.entries[rank(b.full, bit)]
+			if found := addrOf(e.addr); prefix.Contains(found) {
+				yield(found, e.value)
+			}
+			return
+		}
+		b = b.at(bit)
+	}
+	b.each(yield)
+}
+
+func (b *addrBranch[K, V]) each(yield func(netip.Addr, V) bool) bool {
 	if b == nil {
 		return true
 	}
-	for i := range b.slots {
-		s := &b.slots[i]
-		if s.child != nil {
-			if !s.child.each(yield) {
+	for bit := uint16(1); bit != 0; bit <<= 1 {
+		if b.full&bit != 0 {
+			e := &b.entries[rank(b.full, bit)]
+			if !yield(addrOf(e.addr), e.value) {
 				return false
 			}
-		} else if !yield(s.addr, s.value) {
+		} else if !b.at(bit).each(yield) {
 			return false
 		}
 	}
 	return true
 }
 
-// set gives a map in which addr has value.
-func (m addrMap[V]) set(addr netip.Addr, value V) addrMap[V] {
-	root := m.root(addr)
-	*root = (*root).with(0, addrSlot[V]{addr: addr, value: value})
-	return m
+func (b *addrBranch[K, V]) with(depth int, entry addrEntry[K, V], by *author) *addrBranch[K, V] {
+	bit, own := placeOf(entry.addr, depth), b.ownOf(by)
+	i := rank(own.full, bit)
+	switch {
+	case own.deeper&bit != 0:
+		below := &own.branches[rank(own.deeper, bit)]
+		*below = (*below).with(depth+1, entry, by)
+	case own.full&bit == 0:
+		own.full, own.entries = own.full|bit, slices.Insert(own.entries, i, entry)
+	case own.entries[i].addr == entry.addr:
+		own.entries[i] = entry
+	default:
+		below := (*addrBranch[K, V])(nil).with(depth+1, own.entries[i], by).with(depth+1, entry, by)
+		own.full, own.entries = own.full&^bit, slices.Delete(own.entries, i, i+1)
+		own.deeper, own.branches = own.deeper|bit, slices.Insert(own.branches, rank(own.deeper, bit), below)
+	}
+	return own
 }
 
-// delete gives a map without addr.
-func (m addrMap[V]) delete(addr netip.Addr) addrMap[V] {
-	root := m.root(addr)
-	*root = (*root).without(0, addr)
-	return m
+// without gives nil when the last entry goes.
+func (b *addrBranch[K, V]) without(depth int, addr K, by *author) *addrBranch[K, V] {
+	var none V
+	if b.get(depth, addr) == none {
+		return b
+	}
+	bit, own := placeOf(addr, depth), b.ownOf(by)
+	i := rank(own.full, bit)
+	if own.full&bit != 0 {
+		own.full, own.entries = own.full&^bit, slices.Delete(own.entries, i, i+1)
+		return own.orNil()
+	}
+	at := rank(own.deeper, bit)
+	below := own.branches[at].without(depth+1, addr, by)
+	if below != nil && (len(below.entries) != 1 || below.deeper != 0) {
+		own.branches[at] = below
+		return own
+	}
+	own.deeper, own.branches = own.deeper&^bit, slices.Delete(own.branches, at, at+1)
+	if below != nil { // the one entry left moves up
+		own.full, own.entries = own.full|bit, slices.Insert(own.entries, i, below.entries[0])
+	}
+	return own.orNil()
 }
 
-// compact gives an equal map whose branches have been made in one go: those that were made
-// entry by entry lie scattered among the branches they took the place of, which keeps the
-// collector from giving memory back.
-func (m addrMap[V]) compact() addrMap[V] {
-	return addrMap[V]{v4: m.v4.copied(), v6: m.v6.copied()}
-}
-
-func (b *addrBranch[V]) copied() *addrBranch[V] {
-	if b == nil {
+func (b *addrBranch[K, V]) orNil() *addrBranch[K, V] {
+	if b.full|b.deeper == 0 {
 		return nil
 	}
-	slots := slices.Clone(b.slots)
-	for i := range slots {
-		slots[i].child = slots[i].child.copied()
-	}
-	return &addrBranch[V]{used: b.used, slots: slots}
+	return b
 }
 
-// nibble gives the four bits of an address at a depth.
-func nibble(addr netip.Addr, depth int) uint {
-	var octet byte
-	if addr.Is4() {
-		bytes := addr.As4()
-		octet = bytes[depth/2]
-	} else {
-		bytes := addr.As16()
-		octet = bytes[depth/2]
+// ownOf gives the branch itself if it is the author's, else a copy that is.
+func (b *addrBranch[K, V]) ownOf(by *author) *addrBranch[K, V] {
+	switch {
+	case b == nil:
+		return &addrBranch[K, V]{by: by}
+	case by != nil && b.by == by:
+		return b
 	}
+	return &addrBranch[K, V]{
+		full: b.full, deeper: b.deeper, entries: slices.Clone(b.entries), branches: slices.Clone(b.branches), by: by,
+	}
+}
+
+// placeOf gives the bit of the place that the four bits of an address at a depth name.
+func placeOf[K addrBits](addr K, depth int) uint16 {
+	octet := addr[depth/2]
 	if depth%2 == 0 {
 		octet >>= 4
 	}
-	return uint(octet & 15)
+	return 1 << (octet & 15)
 }
 
-func (b *addrBranch[V]) find(place uint) (index int, taken bool) {
-	bit := uint16(1) << place
-	return bits.OnesCount16(b.used & (bit - 1)), b.used&bit != 0
-}
+// rank gives how many of the places before one are taken.
+func rank(taken, bit uint16) int { return bits.OnesCount16(taken & (bit - 1)) }
 
-func (b *addrBranch[V]) with(depth int, entry addrSlot[V]) *addrBranch[V] {
-	place := nibble(entry.addr, depth)
-	if b == nil {
-		return &addrBranch[V]{used: 1 << place, slots: []addrSlot[V]{entry}}
+func addrOf[K addrBits](bits K) netip.Addr {
+	var octets [16]byte
+	for i := range len(bits) {
+		octets[i] = bits[i]
 	}
-	i, taken := b.find(place)
-	if !taken {
-		slots := make([]addrSlot[V], len(b.slots)+1)
-		copy(slots, b.slots[:i])
-		slots[i] = entry
-		copy(slots[i+1:], b.slots[i:])
-		return &addrBranch[V]{used: b.used | 1<<place, slots: slots}
-	}
-	old := b.slots[i]
-	if old.child == nil && old.addr != entry.addr {
-		old.child = (*addrBranch[V])(nil).with(depth+1, old)
-	}
-	if old.child != nil {
-		entry = addrSlot[V]{child: old.child.with(depth+1, entry)}
-	}
-	return b.replace(i, entry)
-}
-
-func (b *addrBranch[V]) without(depth int, addr netip.Addr) *addrBranch[V] {
-	if b == nil {
-		return nil
-	}
-	place := nibble(addr, depth)
-	i, taken := b.find(place)
-	if !taken {
-		return b
-	}
-	s := b.slots[i]
-	if s.child == nil {
-		if s.addr != addr {
-			return b
-		}
-		return b.remove(i, place)
-	}
-	child := s.child.without(depth+1, addr)
-	switch {
-	case child == s.child:
-		return b
-	case child == nil:
-		return b.remove(i, place)
-	case len(child.slots) == 1 && child.slots[0].child == nil:
-		return b.replace(i, child.slots[0]) // the one entry left moves up
-	}
-	return b.replace(i, addrSlot[V]{child: child})
-}
-
-func (b *addrBranch[V]) replace(i int, entry addrSlot[V]) *addrBranch[V] {
-	slots := slices.Clone(b.slots)
-	slots[i] = entry
-	return &addrBranch[V]{used: b.used, slots: slots}
-}
-
-// remove gives nil when the last slot goes.
-func (b *addrBranch[V]) remove(i int, place uint) *addrBranch[V] {
-	if len(b.slots) == 1 {
-		return nil
-	}
-	return &addrBranch[V]{used: b.used &^ (1 << place), slots: slices.Concat(b.slots[:i], b.slots[i+1:])}
+	addr, _ := netip.AddrFromSlice(octets[:len(bits)])
+	return addr
 }

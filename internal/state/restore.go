@@ -10,7 +10,7 @@ func (s *Store) Restore(now, asOf time.Time, fill func(*Txn)) *Snapshot {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	old := s.current.Load()
-	tx := &Txn{store: s, next: *old}
+	tx := &Txn{store: s, next: *old, by: new(author)}
 	fill(tx)
 	tx.next.Restored = asOf
 	return s.publish(old, tx.next, now)

@@ -46,6 +46,8 @@ type Service struct {
 	// Slices are sorted by name.
 	Slices []*model.EndpointSlice
 
+	// use is what the addresses stand for that the Service alone has; nil before there is one.
+	use  *AddressUse
 	memo atomic.Pointer[any]
 }
 

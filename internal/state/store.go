@@ -22,19 +22,18 @@ type Store struct {
 	// listing is what a source has changed so far of a snapshot that was restored; nil
 	// when there is nothing that readers are not to see yet.
 	listing *Snapshot
-	// owners remembers which Service a slice belongs to, because the label that says
-	// so can change.
-	owners map[sliceKey]model.ServiceKey
-	// uses has, per Service, the AddressUse that its addresses share; nil in a Store
-	// without index.
-	uses map[model.ServiceKey]*AddressUse
+	// owners remembers the name of the Service that a slice belongs to, because the label
+	// that says so can change.
+	owners map[sliceKey]string
+	// indexed is true in a Store with an address index.
+	indexed bool
 }
 
 type sliceKey struct{ namespace, name string }
 
 // NewStore gives a Store with an empty snapshot that is not synced.
 func NewStore() *Store {
-	s := &Store{owners: make(map[sliceKey]model.ServiceKey)}
+	s := &Store{owners: make(map[sliceKey]string)}
 	s.current.Store(&Snapshot{superseded: make(chan struct{})})
 	return s
 }
@@ -50,11 +49,8 @@ func (s *Store) Update(now time.Time, change func(*Txn)) *Snapshot {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	old := s.current.Load()
-	tx := &Txn{store: s, next: *cmp.Or(s.listing, old)}
+	tx := &Txn{store: s, next: *cmp.Or(s.listing, old), by: new(author)}
 	change(tx)
-	if tx.indexed >= manyAddresses {
-		tx.next.addresses = tx.next.addresses.compact()
-	}
 	switch {
 	case !tx.changed:
 		return old
@@ -83,14 +79,12 @@ type Txn struct {
 	store   *Store
 	next    Snapshot
 	changed bool
-	// indexed counts the addresses whose use has changed.
-	indexed int
+	// by is the author of all branches that the transaction makes.
+	by *author
 }
 
-// manyAddresses is from when on it is worth the while to write the index anew.
-const manyAddresses = 1 << 14
-
-// Snapshot gives the state as changed so far, to look things up in.
+// Snapshot gives the state as changed so far, to look things up in. Nothing may be changed while
+// it is gone over.
 func (t *Txn) Snapshot() *Snapshot { return &t.next }
 
 // SetSynced records that every kind of object has been listed completely.
@@ -121,10 +115,10 @@ func (t *Txn) DeleteService(key model.ServiceKey) {
 // PutSlice adds or replaces an EndpointSlice.
 func (t *Txn) PutSlice(slice *model.EndpointSlice) {
 	key := sliceKey{slice.Service.Namespace, slice.Name}
-	if owner, known := t.store.owners[key]; known && owner != slice.Service {
-		t.removeSlice(owner, slice.Name)
+	if owner, known := t.store.owners[key]; known && owner != slice.Service.Name {
+		t.removeSlice(owner, key)
 	}
-	t.store.owners[key] = slice.Service
+	t.store.owners[key] = slice.Service.Name
 	old, _ := t.next.services.Get(slice.Service)
 	entry := &Service{}
 	if old != nil {
@@ -151,7 +145,7 @@ func (t *Txn) DeleteSlice(namespace, name string) {
 		return
 	}
 	delete(t.store.owners, key)
-	t.removeSlice(owner, name)
+	t.removeSlice(owner, key)
 }
 
 // EachSlice calls visit with the namespace and name of every slice, as a source needs
@@ -164,16 +158,17 @@ func (t *Txn) EachSlice(visit func(namespace, name string)) {
 
 func bySliceName(s *model.EndpointSlice, name string) int { return strings.Compare(s.Name, name) }
 
-func (t *Txn) removeSlice(owner model.ServiceKey, name string) {
-	old, _ := t.next.services.Get(owner)
+func (t *Txn) removeSlice(owner string, slice sliceKey) {
+	key := model.ServiceKey{Namespace: slice.namespace, Name: owner}
+	old, _ := t.next.services.Get(key)
 	if old == nil {
 		return
 	}
-	i, found := slices.BinarySearchFunc(old.Slices, name, bySliceName)
+	i, found := slices.BinarySearchFunc(old.Slices, slice.name, bySliceName)
 	if !found {
 		return
 	}
-	t.setService(owner, &Service{Service: old.Service, Slices: slices.Concat(old.Slices[:i], old.Slices[i+1:])})
+	t.setService(key, &Service{Service: old.Service, Slices: slices.Concat(old.Slices[:i], old.Slices[i+1:])})
 }
 
 // setService stores an entry and drops one that has nothing left.
@@ -182,38 +177,38 @@ func (t *Txn) setService(key model.ServiceKey, entry *Service) {
 	before, _ := t.next.services.Get(key)
 	if entry.Service == nil && len(entry.Slices) == 0 {
 		t.indexService(key, before, nil)
-		t.next.services = t.next.services.Delete(key)
+		t.next.services = t.next.services.delete(key, t.by)
 		return
 	}
 	t.indexService(key, before, entry)
-	t.next.services = t.next.services.Set(key, entry)
+	t.next.services = t.next.services.set(key, entry, t.by)
 }
 
 // PutNamespace adds a Namespace.
 func (t *Txn) PutNamespace(namespace *model.Namespace) {
 	if old, found := t.next.namespaces.Get(namespace.Name); !found || *old != *namespace {
-		t.next.namespaces, t.changed = t.next.namespaces.Set(namespace.Name, namespace), true
+		t.next.namespaces, t.changed = t.next.namespaces.set(namespace.Name, namespace, t.by), true
 	}
 }
 
 // DeleteNamespace removes a Namespace; objects in it are removed by their own events.
 func (t *Txn) DeleteNamespace(name string) {
 	if _, found := t.next.namespaces.Get(name); found {
-		t.next.namespaces, t.changed = t.next.namespaces.Delete(name), true
+		t.next.namespaces, t.changed = t.next.namespaces.delete(name, t.by), true
 	}
 }
 
 // PutNode adds or replaces a Node.
 func (t *Txn) PutNode(node *model.Node) {
 	if old, _ := t.next.nodes.Get(node.Name); !old.Equal(node) {
-		t.next.nodes, t.changed = t.next.nodes.Set(node.Name, node), true
+		t.next.nodes, t.changed = t.next.nodes.set(node.Name, node, t.by), true
 	}
 }
 
 // DeleteNode removes a Node.
 func (t *Txn) DeleteNode(name string) {
 	if _, found := t.next.nodes.Get(name); found {
-		t.next.nodes, t.changed = t.next.nodes.Delete(name), true
+		t.next.nodes, t.changed = t.next.nodes.delete(name, t.by), true
 	}
 }
 
@@ -222,7 +217,7 @@ func (t *Txn) PutPod(pod *model.Pod) {
 	key := PodKey{pod.Namespace, pod.Name}
 	if old, _ := t.next.pods.Get(key); !old.Equal(pod) {
 		t.indexPod(old, pod)
-		t.next.pods, t.changed = t.next.pods.Set(key, pod), true
+		t.next.pods, t.changed = t.next.pods.set(key, pod, t.by), true
 	}
 }
 
@@ -230,7 +225,7 @@ func (t *Txn) PutPod(pod *model.Pod) {
 func (t *Txn) DeletePod(key PodKey) {
 	if old, found := t.next.pods.Get(key); found {
 		t.indexPod(old, nil)
-		t.next.pods, t.changed = t.next.pods.Delete(key), true
+		t.next.pods, t.changed = t.next.pods.delete(key, t.by), true
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// A Map is an immutable map: Set and Delete give a new one that shares all but one
+// A Map is an immutable map: set and delete give a new one that shares all but one
 // path with the old (a hash array mapped trie, Bagwell 2001). So a commit costs the
 // same whether the cluster has ten Services or a hundred thousand, readers need no
 // lock, and comparing two maps skips everything they share. The zero Map is empty.
@@ -28,7 +28,14 @@ const (
 type branch[K, V comparable] struct {
 	used  uint16
 	slots []slot[K, V]
+	// by is the author of the branch, who alone may still change it; nil for nobody.
+	by *author
 }
+
+// An author is whoever makes many changes that nobody sees before they are all made: the
+// branches that are the author's own are changed in place, and not copied for each change.
+// It has an octet, since things without size may have equal addresses.
+type author struct{ _ byte }
 
 // slot is either an entry or, with child set, a deeper branch.
 type slot[K, V comparable] struct {
@@ -69,9 +76,9 @@ func (m Map[K, V]) Get(key K) (value V, found bool) {
 	return value, false
 }
 
-// Set gives a map in which key has value.
-func (m Map[K, V]) Set(key K, value V) Map[K, V] {
-	root, added := m.root.with(hashOf(key), 0, slot[K, V]{key: key, value: value})
+// set gives a map in which key has value.
+func (m Map[K, V]) set(key K, value V, by *author) Map[K, V] {
+	root, added := m.root.with(hashOf(key), 0, slot[K, V]{key: key, value: value}, by)
 	if added {
 		m.size++
 	}
@@ -79,12 +86,11 @@ func (m Map[K, V]) Set(key K, value V) Map[K, V] {
 	return m
 }
 
-// Delete gives a map without key.
-func (m Map[K, V]) Delete(key K) Map[K, V] {
-	root, removed := m.root.without(hashOf(key), 0, key)
-	if removed {
+// delete gives a map without key.
+func (m Map[K, V]) delete(key K, by *author) Map[K, V] {
+	if _, found := m.Get(key); found {
 		m.size--
-		m.root = root
+		m.root = m.root.without(hashOf(key), 0, key, by)
 	}
 	return m
 }
@@ -113,75 +119,59 @@ func (b *branch[K, V]) find(hash uint64, depth int, key K) (index int, taken boo
 	return bits.OnesCount16(b.used & (bit - 1)), b.used&bit != 0
 }
 
-func (b *branch[K, V]) with(hash uint64, depth int, entry slot[K, V]) (changed *branch[K, V], added bool) {
-	if b == nil {
-		b = &branch[K, V]{}
-	}
-	i, taken := b.find(hash, depth, entry.key)
+func (b *branch[K, V]) with(hash uint64, depth int, entry slot[K, V], by *author) (own *branch[K, V], added bool) {
+	own = b.ownOf(by)
+	i, taken := own.find(hash, depth, entry.key)
 	if !taken {
-		return b.insert(i, hash, depth, entry), true
+		own.used, own.slots = own.used|placeBit(hash, depth), slices.Insert(own.slots, i, entry)
+		return own, true
 	}
-	old := b.slots[i]
+	old := own.slots[i]
 	switch {
 	case old.child != nil:
-		entry.child, added = old.child.with(hash, depth+fanBits, entry)
+		entry.child, added = old.child.with(hash, depth+fanBits, entry, by)
 		entry = slot[K, V]{child: entry.child}
 	case old.key != entry.key:
-		below, _ := (*branch[K, V])(nil).with(hashOf(old.key), depth+fanBits, old)
-		below, _ = below.with(hash, depth+fanBits, entry)
+		below, _ := (*branch[K, V])(nil).with(hashOf(old.key), depth+fanBits, old, by)
+		below, _ = below.with(hash, depth+fanBits, entry, by)
 		entry, added = slot[K, V]{child: below}, true
 	}
-	return b.replace(i, entry), added
+	own.slots[i] = entry
+	return own, added
 }
 
-func (b *branch[K, V]) without(hash uint64, depth int, key K) (changed *branch[K, V], removed bool) {
-	if b == nil {
-		return nil, false
-	}
-	i, taken := b.find(hash, depth, key)
-	if !taken {
-		return b, false
-	}
-	s := b.slots[i]
-	if s.child == nil {
-		if s.key != key {
-			return b, false
+// without removes a key that is there. It gives nil when the last slot goes.
+func (b *branch[K, V]) without(hash uint64, depth int, key K, by *author) *branch[K, V] {
+	own := b.ownOf(by)
+	i, _ := own.find(hash, depth, key)
+	if s := own.slots[i]; s.child != nil {
+		child := s.child.without(hash, depth+fanBits, key, by)
+		switch {
+		case child == nil:
+		case len(child.slots) == 1 && child.slots[0].child == nil:
+			own.slots[i] = child.slots[0] // the one entry left moves up
+			return own
+		default:
+			own.slots[i].child = child
+			return own
 		}
-		return b.remove(i, hash, depth), true
 	}
-	child, removed := s.child.without(hash, depth+fanBits, key)
-	switch {
-	case !removed:
-		return b, false
-	case child == nil:
-		return b.remove(i, hash, depth), true
-	case len(child.slots) == 1 && child.slots[0].child == nil:
-		return b.replace(i, child.slots[0]), true // the one entry left moves up
-	}
-	return b.replace(i, slot[K, V]{child: child}), true
-}
-
-func (b *branch[K, V]) insert(i int, hash uint64, depth int, entry slot[K, V]) *branch[K, V] {
-	slots := make([]slot[K, V], len(b.slots)+1)
-	copy(slots, b.slots[:i])
-	slots[i] = entry
-	copy(slots[i+1:], b.slots[i:])
-	return &branch[K, V]{used: b.used | placeBit(hash, depth), slots: slots}
-}
-
-func (b *branch[K, V]) replace(i int, entry slot[K, V]) *branch[K, V] {
-	slots := slices.Clone(b.slots)
-	slots[i] = entry
-	return &branch[K, V]{used: b.used, slots: slots}
-}
-
-// remove gives nil when the last slot goes.
-func (b *branch[K, V]) remove(i int, hash uint64, depth int) *branch[K, V] {
-	if len(b.slots) == 1 {
+	if len(own.slots) == 1 {
 		return nil
 	}
-	slots := slices.Concat(b.slots[:i], b.slots[i+1:])
-	return &branch[K, V]{used: b.used &^ placeBit(hash, depth), slots: slots}
+	own.used, own.slots = own.used&^placeBit(hash, depth), slices.Delete(own.slots, i, i+1)
+	return own
+}
+
+// ownOf gives the branch itself if it is the author's, else a copy that is.
+func (b *branch[K, V]) ownOf(by *author) *branch[K, V] {
+	switch {
+	case b == nil:
+		return &branch[K, V]{by: by}
+	case by != nil && b.by == by:
+		return b
+	}
+	return &branch[K, V]{used: b.used, slots: slices.Clone(b.slots), by: by}
 }
 
 // placeBit is 0 in a list of colliding keys, which has no places.

@@ -26,20 +26,25 @@ func TestMapIsAMap(t *testing.T) {
 			want map[int]int
 		}
 		now := version{want: map[int]int{}}
-		history := []version{now}
+		var history []version
+		var by *author
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			key := rapid.IntRange(1, keys).Draw(t, "key")
 			next := version{now.trie, maps.Clone(now.want)}
+			if by == nil || rapid.Bool().Draw(t, "seen") { // by others, so that it must not change any more
+				by = new(author)
+				history = append(history, now)
+			}
 			if rapid.Bool().Draw(t, "set") {
 				value := rapid.IntRange(1, 3).Draw(t, "value")
-				next.trie, next.want[key] = now.trie.Set(key, value), value
+				next.trie, next.want[key] = now.trie.set(key, value, by), value
 			} else {
-				next.trie = now.trie.Delete(key)
+				next.trie = now.trie.delete(key, by)
 				delete(next.want, key)
 			}
 			now = next
-			history = append(history, now)
 		}
+		history = append(history, now)
 		for _, v := range history { // no later step may have changed an earlier version
 			compare(t, v.trie, v.want)
 		}
@@ -87,18 +92,20 @@ func compareDiff(t *rapid.T, trie, old Map[int, int], want, before map[int]int) 
 // TestMapWithOrdinaryHashes holds for the hash function of production too.
 func TestMapWithOrdinaryHashes(t *testing.T) {
 	var m Map[int, int]
+	by := new(author)
 	const n = 20_000
 	for i := range n {
-		m = m.Set(i, i+1)
+		m = m.set(i, i+1, by)
 	}
 	full := m
+	by = new(author)
 	for i := range n {
 		if value, found := m.Get(i); !found || value != i+1 {
 			t.Fatalf("Get(%d) = %d, %v", i, value, found)
 		}
 	}
 	for i := 0; i < n; i += 2 {
-		m = m.Delete(i)
+		m = m.delete(i, by)
 	}
 	if m.Len() != n/2 || full.Len() != n {
 		t.Errorf("lengths %d and %d", m.Len(), full.Len())
@@ -118,7 +125,7 @@ func TestMapWithOrdinaryHashes(t *testing.T) {
 func TestMapStopsIteratingWhenTold(t *testing.T) {
 	var m Map[int, int]
 	for i := range 100 {
-		m = m.Set(i, i)
+		m = m.set(i, i, nil)
 	}
 	visits := 0
 	for range m.All() {
@@ -134,7 +141,7 @@ func TestMapStopsIteratingWhenTold(t *testing.T) {
 func TestMapGetDoesNotAllocate(t *testing.T) {
 	var m Map[PodKey, int]
 	key := PodKey{"shop", "web"}
-	m = m.Set(key, 1)
+	m = m.set(key, 1, nil)
 	if n := testing.AllocsPerRun(100, func() { m.Get(key) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -142,12 +149,13 @@ func TestMapGetDoesNotAllocate(t *testing.T) {
 
 func BenchmarkMapSet(b *testing.B) {
 	var m Map[PodKey, int]
+	by := new(author)
 	for i := range 100_000 {
-		m = m.Set(PodKey{"n", string(rune(i))}, i)
+		m = m.set(PodKey{"n", string(rune(i))}, i, by)
 	}
 	key := PodKey{"n", "x"}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		m.Set(key, i)
+		m.set(key, i, new(author))
 	}
 }
