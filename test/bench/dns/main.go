@@ -48,7 +48,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.only, "only", "load,latency,memory", "what to measure")
 	f.StringVar(&o.sets, "sets", "hit A,mix,headless-100", "which questions to ask")
 	f.StringVar(&o.servers, "servers", "stock,mooring,floor", "which servers to measure")
-	f.StringVar(&o.profile, "profile", "", "write processor profiles of mooring-dns and stock to this `directory`")
+	f.StringVar(&o.profile, "profile", "", "write processor and heap profiles of mooring-dns and stock to this `directory`")
 	f.StringVar(&o.serverCore, "server-core", "0", "`core` for the server")
 	f.StringVar(&o.clientCore, "client-core", "1", "`core` for dnsperf")
 	short := f.Bool("short", false, "a quick look: 2 rounds of 1 second, few changes, short waits")
@@ -166,12 +166,9 @@ func (b *bench) quick(ctx context.Context, api *apiServer) error {
 		}
 	}()
 	for _, p := range b.products {
-		settings := settings{API: api.addr, Upstream: b.upstream}
-		if b.profile != "" {
-			var err error
-			if settings.Profile, err = freePort(); err != nil {
-				return err
-			}
+		settings, err := b.settings(api)
+		if err != nil {
+			return err
 		}
 		s, err := startServer(ctx, p, settings, b.dir, b.serverCore)
 		if err != nil {
@@ -188,6 +185,15 @@ func (b *bench) quick(ctx context.Context, api *apiServer) error {
 		return b.latency(ctx, api, servers)
 	}
 	return nil
+}
+
+// settings lead to the API server and the upstream; the ports are found later.
+func (b *bench) settings(api *apiServer) (s settings, err error) {
+	s = settings{API: api.addr, Upstream: b.upstream}
+	if b.profile != "" {
+		s.Profile, err = freePort()
+	}
+	return s, err
 }
 
 func (b *bench) load(ctx context.Context, servers []*server) error {
@@ -209,11 +215,11 @@ func (b *bench) load(ctx context.Context, servers []*server) error {
 	}
 	b.report.Printf("\nResident memory after this load, with %d endpoints:", b.services*b.endpoints)
 	for _, s := range servers {
-		now, _, err := s.memory()
+		r, err := s.memory()
 		if err != nil {
 			return err
 		}
-		b.report.Printf(" %s %.0f MiB.", s.name, now)
+		b.report.Printf(" %s %.0f MiB.", s.name, r.all)
 	}
 	b.report.Printf("\n")
 	return nil
@@ -299,30 +305,35 @@ func (b *bench) latency(ctx context.Context, api *apiServer, servers []*server) 
 
 func (b *bench) memory(ctx context.Context, api *apiServer) error {
 	b.report.Printf("\n## Resident memory\n\n")
-	b.report.Printf("%d Services, %d endpoints; MiB from /proc, %d rounds, medians. Steady is %s after the sync; the relist is\nthat after an API server was away for a second and answered 410.\n\n",
+	b.report.Printf("%d Services, %d endpoints; MiB from /proc, %d rounds, medians. Steady is %s after the sync, and of it the part that\nmaps the program itself; the relist is that after an API server was away for a second and answered 410.\n\n",
 		b.services, b.services*3*b.endpoints, b.memoryRounds(), b.settle)
-	b.report.Printf("| server | peak of the first sync | steady | to stock | peak of a relist | to steady |\n|---|---:|---:|---:|---:|---:|\n")
-	var stock float64
+	b.report.Printf("| server | peak of the first sync | steady | to stock | of it the program | the rest to stock's | peak of a relist | to steady |\n|---|---:|---:|---:|---:|---:|---:|---:|\n")
+	var stock resident
 	for _, p := range b.products {
 		var all []footprint
 		for range b.memoryRounds() {
-			f, err := measureMemory(ctx, api, p, settings{API: api.addr, Upstream: b.upstream}, b.dir, b.options)
+			f, err := b.measureMemory(ctx, api, p)
 			if err != nil {
 				return err
 			}
 			all = append(all, f)
 		}
 		sync := report.Median(report.Column(all, func(f footprint) float64 { return f.sync }))
-		steady := report.Median(report.Column(all, func(f footprint) float64 { return f.steady }))
-		relist := report.Median(report.Column(all, func(f footprint) float64 { return f.relist }))
+		steady := resident{
+			all:  report.Median(report.Column(all, func(f footprint) float64 { return f.steady.all })),
+			file: report.Median(report.Column(all, func(f footprint) float64 { return f.steady.file })),
+		}
 		if p.directive == "kubernetes" {
 			stock = steady
 		}
+		b.report.Printf("| %s | %.0f | %.0f | %.2f | %.0f | %.2f |", p.name, sync, steady.all, steady.all/stock.all,
+			steady.file, (steady.all-steady.file)/(stock.all-stock.file))
 		if p.directive == "" {
-			b.report.Printf("| %s | %.0f | %.0f | %.2f | | |\n", p.name, sync, steady, steady/stock)
+			b.report.Printf(" | |\n")
 			continue
 		}
-		b.report.Printf("| %s | %.0f | %.0f | %.2f | %.0f | %.2f |\n", p.name, sync, steady, steady/stock, relist, relist/steady)
+		relist := report.Median(report.Column(all, func(f footprint) float64 { return f.relist }))
+		b.report.Printf(" %.0f | %.2f |\n", relist, relist/steady.all)
 	}
 	return nil
 }

@@ -2,32 +2,43 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
 	"time"
 )
 
 // footprint is resident memory in MiB.
 type footprint struct {
-	// sync is the highest mark until the server was ready; steady what it settled at.
-	sync, steady float64
+	// sync is the highest mark until the server was ready.
+	sync float64
+	// steady is what it settled at.
+	steady resident
 	// relist is the highest mark while everything was listed again.
 	relist float64
 }
 
 // measureMemory starts a product, lets it settle, and makes it list everything again: the
 // API server goes away for a second and comes back with nothing to continue from.
-func measureMemory(ctx context.Context, api *apiServer, p product, s settings, dir string, o *options) (f footprint, err error) {
-	server, err := startServer(ctx, p, s, dir, o.serverCore)
+func (b *bench) measureMemory(ctx context.Context, api *apiServer, p product) (f footprint, err error) {
+	settings, err := b.settings(api)
+	if err != nil {
+		return f, err
+	}
+	server, err := startServer(ctx, p, settings, b.dir, b.serverCore)
 	if err != nil {
 		return f, err
 	}
 	defer server.stop()
-	if _, f.sync, err = server.memory(); err != nil {
+	first, err := server.memory()
+	if err != nil {
 		return f, err
 	}
-	if err = pause(ctx, o.settle); err != nil {
+	f.sync = first.peak
+	if err = pause(ctx, b.settle); err != nil {
 		return f, err
 	}
-	if f.steady, _, err = server.memory(); err != nil || p.directive == "" {
+	if f.steady, err = server.memory(); err != nil || p.directive == "" {
 		return f, err
 	}
 	if err = server.resetPeak(); err != nil {
@@ -36,11 +47,21 @@ func measureMemory(ctx context.Context, api *apiServer, p product, s settings, d
 	if err = restart(ctx, api); err != nil {
 		return f, err
 	}
-	if err = pause(ctx, o.settle/3); err != nil { // the last objects are being taken in
+	if err = pause(ctx, b.settle/3); err != nil { // the last objects are being taken in
 		return f, err
 	}
-	_, f.relist, err = server.memory()
-	return f, err
+	again, err := server.memory()
+	f.relist = again.peak
+	return f, errors.Join(err, b.heapProfile(ctx, server))
+}
+
+// heapProfile writes what is in use, if so asked.
+func (b *bench) heapProfile(ctx context.Context, s *server) error {
+	if s.Profile == 0 {
+		return nil
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/heap?gc=1", s.Profile)
+	return download(ctx, url, filepath.Join(b.profile, s.name+"-heap.pprof"))
 }
 
 // watchedKinds is how many kinds the plugins list: Services, EndpointSlices, Namespaces.

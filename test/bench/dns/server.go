@@ -177,23 +177,32 @@ func (s *server) cpuTime() (time.Duration, error) {
 	return time.Duration(user+system) * time.Second / ticksPerSecond, errors.Join(err1, err2)
 }
 
-// memory gives the resident memory and its highest mark, in MiB.
-func (s *server) memory() (now, peak float64, err error) {
+// resident is resident memory in MiB.
+type resident struct {
+	// all is the present figure, peak its highest mark; file is the part of all that maps
+	// files: the program itself.
+	all, peak, file float64
+}
+
+// memory reads the resident memory (proc_pid_status(5)).
+func (s *server) memory() (r resident, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Process.Pid))
 	if err != nil {
-		return 0, 0, err
+		return r, err
 	}
 	for line := range strings.Lines(string(status)) {
 		name, value, _ := strings.Cut(line, ":")
 		kib, _ := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
 		switch name {
 		case "VmRSS":
-			now = kib / 1024
+			r.all = kib / 1024
 		case "VmHWM":
-			peak = kib / 1024
+			r.peak = kib / 1024
+		case "RssFile":
+			r.file = kib / 1024
 		}
 	}
-	return now, peak, nil
+	return r, nil
 }
 
 // resetPeak forgets the highest mark (proc_pid_clear_refs(5)).
