@@ -43,10 +43,10 @@ func (l *Ledger) Memory() Memory {
 func (m Memory) Len() int { return len(m.leaving) }
 
 // Resume takes over what an earlier Ledger knew, as far as it is still true: endpoints that the
-// data plane holds and that take no new connections.
-func (l *Ledger) Resume(m Memory, applied plan.Plan) {
+// data plane holds, as applied tells, and that take no new connections.
+func (l *Ledger) Resume(m Memory, applied func(plan.Key) (plan.Value, bool)) {
 	for key, entry := range m.leaving {
-		if value, there := applied[key]; there && value.Weight == 0 && key.Kind == plan.RealServer {
+		if value, there := applied(key); there && value.Weight == 0 && key.Kind == plan.RealServer {
 			l.enter(key, entry)
 		}
 	}

@@ -28,7 +28,7 @@ func restarted(t *testing.T, l *Ledger, applied plan.Plan, after, jump time.Dura
 		t.Fatalf("%v\n%s", err, text)
 	}
 	next := NewLedger(time.Hour)
-	next.Resume(memory, applied)
+	next.Resume(memory, applied.Get)
 	return next
 }
 

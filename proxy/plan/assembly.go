@@ -19,18 +19,26 @@ import (
 //
 // An Assembly is not safe for concurrent use.
 type Assembly struct {
-	fragments map[model.ServiceKey]Plan
-	// own has the addresses that are an owner's before anybody else's.
-	own map[model.ServiceKey][]netip.Addr
-	// claims has who asks for something of a group, who gets it first.
-	claims map[Key][]claim
+	owners map[model.ServiceKey]*owner
+	// sole has who alone asks for something of a group, shared the claims of several, who gets
+	// it first.
+	sole   table[*owner]
+	shared map[Key][]claim
+	values values
+}
+
+// An owner has a fragment. own are the addresses that are its before anybody else's.
+type owner struct {
+	key      model.ServiceKey
+	own      []netip.Addr
+	fragment packed
 }
 
 // A claim is an owner's wish for something of a group.
 type claim struct {
 	// own is true if the group's address is the owner's before anybody else's.
 	own   bool
-	owner model.ServiceKey
+	owner *owner
 }
 
 // compare orders claims: who gets it comes first.
@@ -41,15 +49,12 @@ func (c claim) compare(other claim) int {
 	case other.own && !c.own:
 		return 1
 	}
-	return c.owner.Compare(other.owner)
+	return c.owner.key.Compare(other.owner.key)
 }
 
 // NewAssembly gives an empty Assembly.
 func NewAssembly() *Assembly {
-	return &Assembly{
-		fragments: make(map[model.ServiceKey]Plan), own: make(map[model.ServiceKey][]netip.Addr),
-		claims: make(map[Key][]claim),
-	}
+	return &Assembly{owners: make(map[model.ServiceKey]*owner), sole: newTable[*owner](), shared: make(map[Key][]claim)}
 }
 
 // group gives the key of what an object comes and goes with: the virtual server of its
@@ -70,28 +75,35 @@ func (k Key) group() Key {
 // presence or value in the whole may have changed. Of the fragment's addresses, those in own, a
 // Service's ClusterIPs, are the owner's before anybody else's. An empty fragment removes the
 // owner. The zero ServiceKey may own what belongs to no Service.
-func (a *Assembly) Replace(owner model.ServiceKey, fragment Plan, own ...netip.Addr) []Key {
-	old := a.fragments[owner]
-	changed := differing(old, fragment)
-	before, after := groups(old), groups(fragment)
-	again := !slices.Equal(a.own[owner], own)
+func (a *Assembly) Replace(of model.ServiceKey, fragment Plan, own ...netip.Addr) []Key {
+	o := a.owners[of]
+	if o == nil {
+		o = &owner{key: of}
+	}
+	changed := a.differing(o.fragment, fragment)
+	before, after := make(map[Key]struct{}, len(fragment)), make(map[Key]struct{}, len(fragment))
+	for key := range o.fragment.all() {
+		before[key.group()] = struct{}{}
+	}
+	for key := range fragment {
+		after[key.group()] = struct{}{}
+	}
+	again := !slices.Equal(o.own, own)
 	for group := range before {
 		if _, stays := after[group]; !stays || again {
-			changed = append(changed, a.release(group, owner)...)
+			changed = append(changed, a.release(group, o)...)
 		}
 	}
-	if a.own[owner] = own; len(own) == 0 {
-		delete(a.own, owner)
-	}
+	o.own = own
 	for group := range after {
 		if _, had := before[group]; !had || again {
-			changed = append(changed, a.claim(group, owner)...)
+			changed = append(changed, a.claim(group, o)...)
 		}
 	}
-	if len(fragment) == 0 {
-		delete(a.fragments, owner)
+	if o.fragment = newPacked(fragment, &a.values); len(fragment) == 0 {
+		delete(a.owners, of)
 	} else {
-		a.fragments[owner] = fragment
+		a.owners[of] = o
 	}
 	if again {
 		// Who gets a group may have changed, though the owner asks for the same.
@@ -101,43 +113,44 @@ func (a *Assembly) Replace(owner model.ServiceKey, fragment Plan, own ...netip.A
 }
 
 // differing gives the keys whose presence or value differs.
-func differing(old, fragment Plan) []Key {
+func (a *Assembly) differing(old packed, fragment Plan) []Key {
 	var keys []Key
-	for key := range old {
+	for key := range old.all() {
 		if _, stays := fragment[key]; !stays {
 			keys = append(keys, key)
 		}
 	}
 	for key, value := range fragment {
-		if before, had := old[key]; !had || before != value {
+		if before, had := old.get(key); !had || before != a.values.pack(value) {
 			keys = append(keys, key)
 		}
 	}
 	return keys
 }
 
-func groups(p Plan) map[Key]struct{} {
-	result := make(map[Key]struct{}, len(p))
-	for key := range p {
-		result[key.group()] = struct{}{}
-	}
-	return result
-}
-
 // Want gives the value an object is to have, and whether it is to exist.
 func (a *Assembly) Want(key Key) (Value, bool) {
-	owners := a.claims[key.group()]
-	if len(owners) == 0 {
+	o := a.first(key.group())
+	if o == nil {
 		return Value{}, false
 	}
-	value, exists := a.fragments[owners[0].owner][key]
-	return value, exists
+	value, exists := o.fragment.get(key)
+	return a.values.value(value), exists
+}
+
+// first gives who gets a group; nil if nobody asks for it.
+func (a *Assembly) first(group Key) *owner {
+	if claims := a.shared[group]; len(claims) > 0 {
+		return claims[0].owner
+	}
+	o, _ := a.sole.get(group)
+	return o
 }
 
 // Owner gives who has an object, or would have it; zero if nobody asks for anything of its group.
 func (a *Assembly) Owner(key Key) model.ServiceKey {
-	if owners := a.claims[key.group()]; len(owners) > 0 {
-		return owners[0].owner
+	if o := a.first(key.group()); o != nil {
+		return o.key
 	}
 	return model.ServiceKey{}
 }
@@ -145,10 +158,10 @@ func (a *Assembly) Owner(key Key) model.ServiceKey {
 // Plan gives the whole.
 func (a *Assembly) Plan() Plan {
 	whole := make(Plan)
-	for owner, fragment := range a.fragments {
-		for key, value := range fragment {
-			if a.claims[key.group()][0].owner == owner {
-				whole[key] = value
+	for _, o := range a.owners {
+		for key, value := range o.fragment.all() {
+			if a.first(key.group()) == o {
+				whole[key] = a.values.value(value)
 			}
 		}
 	}
@@ -156,43 +169,58 @@ func (a *Assembly) Plan() Plan {
 }
 
 // claimOf gives an owner's claim to a group.
-func (a *Assembly) claimOf(group Key, owner model.ServiceKey) claim {
-	return claim{own: slices.Contains(a.own[owner], group.Addr), owner: owner}
+func claimOf(group Key, o *owner) claim {
+	return claim{own: slices.Contains(o.own, group.Addr), owner: o}
 }
 
 // claim enters an owner and gives the keys of whom that displaces.
-func (a *Assembly) claim(group Key, owner model.ServiceKey) []Key {
-	claims, entry := a.claims[group], a.claimOf(group, owner)
+func (a *Assembly) claim(group Key, o *owner) []Key {
+	claims := a.shared[group]
+	if len(claims) == 0 {
+		alone, is := a.sole.get(group)
+		if !is {
+			a.sole.set(group, o)
+			return nil
+		}
+		a.sole.delete(group)
+		claims = []claim{claimOf(group, alone)}
+	}
+	entry := claimOf(group, o)
 	i, _ := slices.BinarySearchFunc(claims, entry, claim.compare)
-	a.claims[group] = slices.Insert(claims, i, entry)
-	if i > 0 || len(claims) == 0 {
-		return nil
-	}
-	return a.keysOf(a.claims[group][1].owner, group)
-}
-
-// release strikes an owner out and gives the keys of whom that lets in.
-func (a *Assembly) release(group Key, owner model.ServiceKey) []Key {
-	claims := a.claims[group]
-	i, found := slices.BinarySearchFunc(claims, a.claimOf(group, owner), claim.compare)
-	if !found {
-		return nil
-	}
-	if len(claims) == 1 {
-		delete(a.claims, group)
-		return nil
-	}
-	a.claims[group] = slices.Delete(claims, i, i+1)
+	claims = slices.Insert(claims, i, entry)
+	a.shared[group] = claims
 	if i > 0 {
 		return nil
 	}
-	return a.keysOf(a.claims[group][0].owner, group)
+	return claims[1].owner.of(group)
 }
 
-// keysOf gives the objects of a group in an owner's fragment.
-func (a *Assembly) keysOf(owner model.ServiceKey, group Key) []Key {
+// release strikes an owner out and gives the keys of whom that lets in.
+func (a *Assembly) release(group Key, o *owner) []Key {
+	claims := a.shared[group]
+	if len(claims) == 0 {
+		a.sole.delete(group)
+		return nil
+	}
+	i, found := slices.BinarySearchFunc(claims, claimOf(group, o), claim.compare)
+	if !found {
+		return nil
+	}
+	claims = slices.Delete(claims, i, i+1)
+	if a.shared[group] = claims; len(claims) == 1 {
+		delete(a.shared, group)
+		a.sole.set(group, claims[0].owner)
+	}
+	if i > 0 {
+		return nil
+	}
+	return claims[0].owner.of(group)
+}
+
+// of gives the objects of a group in an owner's fragment.
+func (o *owner) of(group Key) []Key {
 	var keys []Key
-	for key := range a.fragments[owner] {
+	for key := range o.fragment.all() {
 		if key.group() == group {
 			keys = append(keys, key)
 		}
@@ -202,23 +230,30 @@ func (a *Assembly) keysOf(owner model.ServiceKey, group Key) []Key {
 
 // Owners gives those who have a fragment, in no particular order.
 func (a *Assembly) Owners() []model.ServiceKey {
-	return slices.Collect(maps.Keys(a.fragments))
+	return slices.Collect(maps.Keys(a.owners))
 }
 
-// Keys gives the keys of all objects, in no particular order.
-func (a *Assembly) Keys() []Key {
-	return slices.Collect(maps.Keys(a.Plan()))
-}
-
-// Of gives the keys of an owner's fragment, in no particular order.
-func (a *Assembly) Of(owner model.ServiceKey) []Key {
-	return slices.Collect(maps.Keys(a.fragments[owner]))
+// Of gives the keys of an owner's fragment, in a fixed order.
+func (a *Assembly) Of(of model.ServiceKey) []Key {
+	o := a.owners[of]
+	if o == nil {
+		return nil
+	}
+	keys := make([]Key, 0, o.fragment.len())
+	for key := range o.fragment.all() {
+		keys = append(keys, key)
+	}
+	return keys
 }
 
 // RealServers gives the real servers that a virtual server is to have, in no particular order.
 func (a *Assembly) RealServers(server Key) iter.Seq[Key] {
 	return func(yield func(Key) bool) {
-		for key := range a.fragments[a.Owner(server)] {
+		o := a.first(server.group())
+		if o == nil {
+			return
+		}
+		for key := range o.fragment.all() {
 			if key.Kind == RealServer && key.VirtualServerKey() == server && !yield(key) {
 				return
 			}

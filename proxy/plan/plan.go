@@ -158,6 +158,12 @@ type Value struct {
 // read from.
 type Plan map[Key]Value
 
+// Get gives the value of an object, and whether it exists.
+func (p Plan) Get(key Key) (Value, bool) {
+	value, exists := p[key]
+	return value, exists
+}
+
 // VirtualServerKey gives the key of the virtual server a real server belongs to.
 func (k Key) VirtualServerKey() Key {
 	k.Kind, k.Endpoint, k.Pin = VirtualServer, netip.AddrPort{}, 0

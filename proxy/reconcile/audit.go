@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/mooring-project/mooring/proxy/plan"
@@ -103,10 +104,8 @@ func (r *Reconciler) auditNext(ctx context.Context, a *audit) (more bool, err er
 		err = r.auditKind(ctx, a, kind)
 	case !a.listed:
 		a.listed = true
-		for key := range r.applied {
-			if key.Kind == plan.VirtualServer {
-				a.servers = append(a.servers, key)
-			}
+		for key := range r.applied.OfKind(plan.VirtualServer) {
+			a.servers = append(a.servers, key)
 		}
 	case len(a.servers) > 0:
 		n := min(auditServers, len(a.servers))
@@ -124,11 +123,7 @@ func (r *Reconciler) auditKind(ctx context.Context, a *audit, kind plan.Kind) er
 	}
 	applied := plan.Plan{}
 	if r.kinds[kind] > 0 {
-		for key, value := range r.applied {
-			if key.Kind == kind {
-				applied[key] = value
-			}
-		}
+		applied = maps.Collect(r.applied.OfKind(kind))
 	}
 	happened := plan.Diff(applied, observed)
 	if kind == plan.VirtualServer {
@@ -150,8 +145,8 @@ func (r *Reconciler) gone(happened []plan.Op) []plan.Op {
 		return nil
 	}
 	var ops []plan.Op
-	for key := range r.applied {
-		if _, gone := deleted[key.VirtualServerKey()]; gone && key.Kind == plan.RealServer {
+	for key := range r.applied.OfKind(plan.RealServer) {
+		if _, gone := deleted[key.VirtualServerKey()]; gone {
 			ops = append(ops, plan.Op{Verb: plan.Delete, Key: key})
 		}
 	}
@@ -167,7 +162,7 @@ func (r *Reconciler) auditServers(ctx context.Context, a *audit, servers []plan.
 	}
 	applied := plan.Plan{}
 	note := func(key plan.Key) {
-		if value, is := r.applied[key]; is {
+		if value, is := r.applied.Get(key); is {
 			applied[key] = value
 		}
 	}

@@ -84,7 +84,7 @@ func (r *Reconciler) resume() {
 		r.options.Logger.Warn("what an earlier process noted of leaving endpoints is not used; they begin anew", "why", err)
 		return
 	}
-	r.ledger.Resume(memory, r.applied)
+	r.ledger.Resume(memory, r.applied.Get)
 	if r.ledger.Len() > 0 {
 		r.options.Logger.Info("endpoints go on leaving", "endpoints", r.ledger.Len())
 	}
@@ -193,7 +193,7 @@ func (r *Reconciler) finishDrains(ctx context.Context) {
 		r.options.Logger.Error("leaving endpoints not deleted", "err", err)
 	}
 	for _, op := range ops {
-		if _, left := r.applied[op.Key]; left {
+		if _, left := r.applied.Get(op.Key); left {
 			r.dirty[op.Key] = struct{}{}
 		}
 	}

@@ -64,9 +64,9 @@ func (r *Reconciler) observe(round Round, done []plan.Op, err error) {
 
 // record notes that an operation was done.
 func (r *Reconciler) record(op plan.Op) {
-	before := len(r.applied)
+	before := r.applied.Len()
 	r.applied.Record(op)
-	r.kinds[op.Key.Kind] += len(r.applied) - before
+	r.kinds[op.Key.Kind] += r.applied.Len() - before
 }
 
 // recount counts what the data plane holds from the beginning; kinds of which nothing is left
@@ -75,7 +75,7 @@ func (r *Reconciler) recount() {
 	for kind := range r.kinds {
 		r.kinds[kind] = 0
 	}
-	for key := range r.applied {
+	for key := range r.applied.All() {
 		r.kinds[key.Kind]++
 	}
 }

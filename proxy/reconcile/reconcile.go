@@ -88,7 +88,7 @@ type Reconciler struct {
 	options  Options
 	context  plan.Context
 	assembly *plan.Assembly
-	applied  plan.Plan
+	applied  *plan.Store
 	ledger   *drain.Ledger
 	memoirs  memoirs
 	ramps    *slowstart.Ramps
@@ -210,13 +210,13 @@ func (r *Reconciler) adopt(ctx context.Context) error {
 		return err
 	}
 	r.take(observed)
-	r.options.Logger.Info("data plane set up", "found", len(r.applied))
+	r.options.Logger.Info("data plane set up", "found", r.applied.Len())
 	return nil
 }
 
 // take begins with what the data plane holds, and has every object looked at.
 func (r *Reconciler) take(observed plan.Plan) {
-	r.applied, r.audited = plan.Apply(observed, nil), time.Now()
+	r.applied, r.audited = plan.NewStore(observed), time.Now()
 	r.recount()
 	r.context.Marks.Adopt(observed)
 	if r.planned == nil || !r.planned.Synced {
@@ -235,7 +235,7 @@ func (r *Reconciler) take(observed plan.Plan) {
 // otherwise. It has to know the whole plan.
 func (r *Reconciler) sweep() {
 	var lot []plan.Key
-	for key, have := range r.applied {
+	for key, have := range r.applied.All() {
 		want, wanted := r.assembly.Want(key)
 		if !wanted || want != have {
 			lot = append(lot, key)
@@ -508,10 +508,10 @@ func (r *Reconciler) operations(keys []plan.Key, now time.Time) []plan.Op {
 			delete(r.dirty, key)
 			continue
 		}
-		have, inHave := r.applied[key]
+		have, inHave := r.applied.Get(key)
 		want, inWant := r.assembly.Want(key)
 		want, inWant = r.ledger.Decide(key, have, inHave, want, inWant, now)
-		_, joins := r.applied[key.VirtualServerKey()]
+		_, joins := r.applied.Get(key.VirtualServerKey())
 		want = r.ramps.Decide(key, inHave, want, inWant, joins, now)
 		if op, needed := plan.Change(key, have, inHave, want, inWant); needed {
 			ops = append(ops, op)

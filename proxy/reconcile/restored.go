@@ -84,7 +84,7 @@ func (r *Reconciler) lost(happened []plan.Op) {
 	}
 	left := make(plan.Plan)
 	for key := range r.found.keys {
-		if value, still := r.applied[key]; still {
+		if value, still := r.applied.Get(key); still {
 			left[key] = value
 		}
 	}
