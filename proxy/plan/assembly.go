@@ -105,7 +105,7 @@ func (a *Assembly) Replace(of model.ServiceKey, fragment Plan, own ...netip.Addr
 	} else {
 		a.owners[of] = o
 	}
-	if again {
+	if again && len(before) > 0 {
 		// Who gets a group may have changed, though the owner asks for the same.
 		changed = append(changed, slices.Collect(maps.Keys(fragment))...)
 	}
