@@ -81,13 +81,7 @@ func (a *Assembly) Replace(of model.ServiceKey, fragment Plan, own ...netip.Addr
 		o = &owner{key: of}
 	}
 	changed := a.differing(o.fragment, fragment)
-	before, after := make(map[Key]struct{}, len(fragment)), make(map[Key]struct{}, len(fragment))
-	for key := range o.fragment.all() {
-		before[key.group()] = struct{}{}
-	}
-	for key := range fragment {
-		after[key.group()] = struct{}{}
-	}
+	before, after := groups(o.keys()), groups(maps.Keys(fragment))
 	again := !slices.Equal(o.own, own)
 	for group := range before {
 		if _, stays := after[group]; !stays || again {
@@ -110,6 +104,28 @@ func (a *Assembly) Replace(of model.ServiceKey, fragment Plan, own ...netip.Addr
 		changed = append(changed, slices.Collect(maps.Keys(fragment))...)
 	}
 	return changed
+}
+
+func groups(keys iter.Seq[Key]) map[Key]struct{} {
+	result := make(map[Key]struct{})
+	var last Key // a large fragment has mostly the endpoints of one virtual server
+	for key := range keys {
+		if group := key.group(); group != last {
+			result[group], last = struct{}{}, group
+		}
+	}
+	return result
+}
+
+// keys goes over those of an owner's fragment.
+func (o *owner) keys() iter.Seq[Key] {
+	return func(yield func(Key) bool) {
+		for key := range o.fragment.all() {
+			if !yield(key) {
+				return
+			}
+		}
+	}
 }
 
 // differing gives the keys whose presence or value differs.
@@ -220,7 +236,7 @@ func (a *Assembly) release(group Key, o *owner) []Key {
 // of gives the objects of a group in an owner's fragment.
 func (o *owner) of(group Key) []Key {
 	var keys []Key
-	for key := range o.fragment.all() {
+	for key := range o.keys() {
 		if key.group() == group {
 			keys = append(keys, key)
 		}
@@ -235,15 +251,10 @@ func (a *Assembly) Owners() []model.ServiceKey {
 
 // Of gives the keys of an owner's fragment, in a fixed order.
 func (a *Assembly) Of(of model.ServiceKey) []Key {
-	o := a.owners[of]
-	if o == nil {
-		return nil
+	if o := a.owners[of]; o != nil {
+		return slices.Collect(o.keys())
 	}
-	keys := make([]Key, 0, o.fragment.len())
-	for key := range o.fragment.all() {
-		keys = append(keys, key)
-	}
-	return keys
+	return nil
 }
 
 // RealServers gives the real servers that a virtual server is to have, in no particular order.
@@ -253,7 +264,7 @@ func (a *Assembly) RealServers(server Key) iter.Seq[Key] {
 		if o == nil {
 			return
 		}
-		for key := range o.fragment.all() {
+		for key := range o.keys() {
 			if key.Kind == RealServer && key.VirtualServerKey() == server && !yield(key) {
 				return
 			}

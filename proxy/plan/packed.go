@@ -288,8 +288,6 @@ func newPacked(p Plan, v *values) packed {
 	return result
 }
 
-func (p packed) len() int { return len(p.short) + len(p.long) }
-
 func (p packed) get(key Key) (packedValue, bool) {
 	s, l, isShort := pack(key)
 	if isShort {

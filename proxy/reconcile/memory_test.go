@@ -45,7 +45,9 @@ func TestMemoryOfManyServices(t *testing.T) {
 			t.Errorf("%d octets for each object, want at most %d", used/objects, most)
 		}
 		cancel()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
 }
 

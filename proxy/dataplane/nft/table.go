@@ -32,8 +32,9 @@ import (
 var ErrNoTable = errors.New("table inet " + TableName + " is missing: it has to be set up again")
 
 const (
-	// bufferBytes is room for a transaction with some ten thousand elements.
-	bufferBytes = 8 << 20
+	// bufferBytes is room for a transaction with a million elements, as when a table of another
+	// version is replaced; the kernel takes memory for what is sent alone.
+	bufferBytes = 32 << 20
 	// elementsPerMessage keeps the attribute that lists them below 64 KiB.
 	elementsPerMessage = 1000
 	// setupTimeout is for the first transaction: the kernel loads a module for each kind
