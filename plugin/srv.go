@@ -47,8 +47,8 @@ func clusterIPCandidates(n *name, p *place) []candidate {
 	return list
 }
 
-// endpointCandidates also gives the number of endpoints that list no port: the stock
-// plugin counts them, though they lead to no record.
+// endpointCandidates also gives the number of endpoints and ports that lead to no record
+// and that the stock plugin counts: without any port, and without a number.
 func (c *config) endpointCandidates(n *name, p *place) (list []candidate, uncounted int) {
 	m := c.membersOf(p.service)
 	ports := 0
@@ -65,7 +65,11 @@ func (c *config) endpointCandidates(n *name, p *place) (list []candidate, uncoun
 			target = below(e.label+"."+serviceLabels(p.service.Service.Key), n.zoneText)
 		}
 		for _, port := range e.ports {
-			if p.admits(port.Name, port.Protocol) {
+			switch {
+			case !p.admits(port.Name, port.Protocol):
+			case port.Port == 0:
+				uncounted++
+			default:
 				list = append(list, candidate{target, port.Port, e.addr})
 			}
 		}

@@ -54,7 +54,6 @@ func knownExceptions() []exception {
 		{
 			code:    "D4 letter case in the target of an alias",
 			decides: "RFC 4343 section 3: names compare without regard to case, whatever the case of the name that led to them",
-			compat:  true,
 			holds: func(d *difference) bool {
 				lower := strings.ToLower(d.query.name)
 				return lower != d.query.name && d.ours.startsWithAlias() && d.explainedAs(lower)
@@ -63,7 +62,6 @@ func knownExceptions() []exception {
 		{
 			code:    "D28 record twice",
 			decides: "RFC 2181 section 5: a record set has no two records with the same data",
-			compat:  true,
 			holds: func(d *difference) bool {
 				once := d.stock
 				once.answer, once.extra = slices.Compact(slices.Clone(once.answer)), slices.Compact(slices.Clone(once.extra))
@@ -130,7 +128,6 @@ func knownExceptions() []exception {
 		{
 			code:    "D12 pointer of a slice whose Service does not exist",
 			decides: "DNS specification 2.3.3 and 2.4.3: PTR records are those of a Service",
-			compat:  true,
 			holds: func(d *difference) bool {
 				return d.query.qtype == dns.TypePTR && d.isReverse() && d.ours.subsetOf(d.stock) && d.anySlice(d.isOrphan)
 			},
@@ -138,7 +135,6 @@ func knownExceptions() []exception {
 		{
 			code:    "D20 second address of an endpoint",
 			decides: "discovery/v1 Endpoint.addresses: no semantics are defined for additional addresses beyond the first",
-			compat:  true,
 			holds:   func(d *difference) bool { return d.isWithin() && d.anySlice(hasSecondAddress) },
 		},
 		{
@@ -158,7 +154,6 @@ func knownExceptions() []exception {
 		{
 			code:    "D24 name server that clients cannot find",
 			decides: "RFC 1035 section 3.3.13: the MNAME of the SOA record is the name of a name server; if the Service that selects it does not exist for clients, its own address is left",
-			compat:  true,
 			holds: func(d *difference) bool {
 				l, service := d.labels(), d.service()
 				asked := slices.Equal(l, []string{"ns", "dns"}) || len(l) == 0 && d.query.qtype == dns.TypeNS ||
@@ -176,7 +171,6 @@ func knownExceptions() []exception {
 		{
 			code:    "D26 reverse name of more or fewer nibbles",
 			decides: "RFC 3596 section 2.5: the name of an IPv6 address has 32 nibbles; RFC 8020 section 2: nothing is below it",
-			compat:  true,
 			holds: func(d *difference) bool {
 				return d.isReverse() && d.query.qtype == dns.TypePTR && d.stock.only("PTR") && d.ours.empty("NXDOMAIN") && dns.CountLabel(d.query.name) != 34
 			},
@@ -184,13 +178,11 @@ func knownExceptions() []exception {
 		{
 			code:    "D27 port without number",
 			decides: "discovery/v1 EndpointPort.port: a port without number means all ports, which a Service cannot have; it has no SRV record and no name",
-			compat:  true,
 			holds:   func(d *difference) bool { return d.isWithin() && d.anySlice(hasNoPortNumber) },
 		},
 		{
 			code:    "D25 zone of an address that a slice has twice",
 			decides: "discovery/v1 Endpoint.zone: each endpoint has a zone; the stock plugin keeps the last one of an address",
-			compat:  true,
 			holds: func(d *difference) bool {
 				return slices.Contains(d.labels(), "_zone") && d.stock.rcode == d.ours.rcode && d.anyDuplicate()
 			},
