@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	golog "log"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -316,18 +322,116 @@ func transfer(t *testing.T, s *server, q *dns.Msg) map[string]string {
 	return got
 }
 
-func TestReadyFollowsTheSync(t *testing.T) {
-	port := freePort(t)
-	start(t, filled(t, "cluster.local:0 { ready 127.0.0.1:"+port+"\n$MOORING } }"))
-	response, err := http.Get("http://127.0.0.1:" + port + "/ready")
+// TestIncrementalTransfer gets nothing new if it has the present serial, and the zone as a
+// whole otherwise, as RFC 1995 section 2 permits.
+func TestIncrementalTransfer(t *testing.T) {
+	s := start(t, filled(t, "cluster.local:0 { transfer {\nto *\n}\n$MOORING } }"))
+	present := send(t, s, new(dns.Msg).SetQuestion("cluster.local.", dns.TypeSOA)).Answer[0].(*dns.SOA).Serial
+	for situation, test := range map[string]struct {
+		serial uint32
+		whole  bool
+	}{"present serial": {present, false}, "serial of before": {present - 1, true}} {
+		t.Run(situation, func(t *testing.T) {
+			q := new(dns.Msg).SetIxfr("cluster.local.", test.serial, "ns.", "host.")
+			reply, _, err := (&dns.Client{Net: "tcp"}).Exchange(q, s.tcp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if whole := len(reply.Answer) > 1; len(reply.Answer) == 0 || reply.Answer[0].Header().Rrtype != dns.TypeSOA || whole != test.whole {
+				t.Errorf("want the whole zone: %t, got\n%s", test.whole, reply)
+			}
+		})
+	}
+}
+
+// get fetches a page of a server of this process.
+func get(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	response, err := http.Get(url) //nolint:gosec,noctx // on the loopback interface
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		t.Errorf("status %s", response.Status)
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
 	http.DefaultClient.CloseIdleConnections()
+	return response.StatusCode, string(content)
+}
+
+func TestReadyFollowsTheSync(t *testing.T) {
+	port := freePort(t)
+	start(t, filled(t, "cluster.local:0 { ready 127.0.0.1:"+port+"\n$MOORING } }"))
+	if status, body := get(t, "http://127.0.0.1:"+port+"/ready"); status != http.StatusOK {
+		t.Errorf("status %d: %s", status, body)
+	}
+}
+
+// TestHealthAndMetrics asks two questions of a server and looks for them, and for what the
+// manual page lists, among the metrics.
+func TestHealthAndMetrics(t *testing.T) {
+	health, metrics := freePort(t), freePort(t)
+	s := start(t, filled(t, "cluster.local:0 { health 127.0.0.1:"+health+"\nprometheus 127.0.0.1:"+metrics+"\n$MOORING } }"))
+	if status, body := get(t, "http://127.0.0.1:"+health+"/health"); status != http.StatusOK {
+		t.Errorf("health: status %d: %s", status, body)
+	}
+	exchange(t, s, "web.default.svc.cluster.local.", dns.TypeA)
+	exchange(t, s, "none.default.svc.cluster.local.", dns.TypeA)
+	wanted := []string{
+		`coredns_dns_responses_total\{plugin="mooring",rcode="NOERROR",server="dns://[^"]*",view="",zone="cluster.local."\} 1`,
+		`coredns_dns_responses_total\{plugin="mooring",rcode="NXDOMAIN",server="dns://[^"]*",view="",zone="cluster.local."\} 1`,
+		`coredns_mooring_synced\{zone="cluster.local."\} 1`,
+	}
+	for _, name := range documentedMetrics(t) {
+		wanted = append(wanted, name+`\{[^}]*zone="cluster.local."[^}]*\} \d`)
+	}
+	deadline := time.Now().Add(10 * time.Second) // ages are looked at once a second
+	for {
+		_, page := get(t, "http://127.0.0.1:"+metrics+"/metrics")
+		wanted = slices.DeleteFunc(wanted, func(pattern string) bool { return regexp.MustCompile("(?m)^" + pattern).MatchString(page) })
+		if len(wanted) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no metric matches %q in\n%s", wanted, page)
+		}
+	}
+}
+
+// documentedMetrics are those of the manual page that every server has from its start.
+func documentedMetrics(t *testing.T) (names []string) {
+	t.Helper()
+	page, err := os.ReadFile("../../plugin/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := regexp.MustCompile("duration|restored|disk_snapshot")
+	for _, match := range regexp.MustCompile("(?m)^\\* `(coredns_mooring_\\w+)\\{").FindAllStringSubmatch(string(page), -1) {
+		if !later.MatchString(match[1]) {
+			names = append(names, match[1])
+		}
+	}
+	if len(names) < 4 {
+		t.Errorf("the manual page lists only %q", names)
+	}
+	return names
+}
+
+// TestLogAndMetadata has the plugin log write what ours knows of a question.
+func TestLogAndMetadata(t *testing.T) {
+	var lines bytes.Buffer
+	before := golog.Writer()
+	golog.SetOutput(&lines)
+	defer golog.SetOutput(before)
+	s := start(t, filled(t, "cluster.local:0 { metadata\nlog . \"{type} {rcode} {>rflags} {/kubernetes/service} {/kubernetes/namespace} {/kubernetes/port-name}\"\n$MOORING } }"))
+	exchange(t, s, "_http._tcp.web.default.svc.cluster.local.", dns.TypeSRV)
+	if err := s.instance.Stop(); err != nil { // so that the line has been written
+		t.Fatal(err)
+	}
+	if want := "SRV NOERROR qr,aa,rd web default http"; !strings.Contains(lines.String(), want) {
+		t.Errorf("no %q in %q", want, lines.String())
+	}
 }
 
 func freePort(t *testing.T) string {
