@@ -65,14 +65,20 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	events, err := newEvents(c, logger)
+	if err != nil {
+		return err
+	}
 	servers := &servers{config: c, logger: logger, store: store, keeper: keeper}
 	measured := servers.newMetrics(source)
 	options := loopOptions(c, store, own, logger)
 	options.Dataplane, options.Observe, options.Watch = split{kernel, listeners}, measured.Observe, watch.Run
+	options.Complain = warnOfProblem(events)
 	loop := reconcile.New(options)
 	servers.status, servers.drains = loop.Status, loop.Drains
 	checks := newHealthChecks(c, store, own, nodeport.NewSet(servers.healthy, logger))
 	defer checks.set.Close()
+	checks.set.Refused = warnOfHealthCheck(events, c.Node)
 	logger.Info("serving", "node", c.Node, "source", c.Source)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx, store) })
@@ -81,6 +87,7 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	}
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { checks.run(ctx); return nil })
+	group.Go(func() error { events.Run(ctx); return nil })
 	group.Go(func() error {
 		own.follow(ctx, func() { loop.Recheck(); checks.recheck() })
 		return nil

@@ -28,7 +28,11 @@ const (
 	OtherZone         Reason = "topology hints: meant for another zone"
 	OtherNode         Reason = "topology hints: meant for another node"
 	DuplicateAddress  Reason = "another endpoint has the same address and port"
+	UnfitAddress      Reason = "its address cannot be an endpoint's"
 )
+
+// ruledOut tells whether the endpoint can serve under no policy at all.
+func (v *Verdict) ruledOut() bool { return v.Reason == DuplicateAddress || v.Reason == UnfitAddress }
 
 // Place is where the question is asked from: one node.
 type Place struct {
@@ -70,9 +74,9 @@ func (s Selection) Any() bool {
 // place, under a traffic policy.
 func Select(endpointSlices []*model.EndpointSlice, port model.ServicePort, ipv6 bool, traffic model.TrafficPolicy, place Place) Selection {
 	selection := candidates(endpointSlices, port, ipv6)
-	eligible := func(v *Verdict) bool { return v.Reason != DuplicateAddress }
+	eligible := func(v *Verdict) bool { return !v.ruledOut() }
 	if traffic == model.Local {
-		eligible = func(v *Verdict) bool { return v.Reason != DuplicateAddress && v.Endpoint.Node() == place.Node }
+		eligible = func(v *Verdict) bool { return !v.ruledOut() && v.Endpoint.Node() == place.Node }
 	}
 	topology := noTopology
 	if traffic == model.Cluster {
@@ -94,7 +98,7 @@ func Select(endpointSlices []*model.EndpointSlice, port model.ServicePort, ipv6 
 
 // candidates lists the endpoints that offer the port, sorted by target; of several with
 // one target the one that is ready, else not terminating, comes first and the others are
-// marked as duplicates.
+// marked as duplicates. Whose address is unfit is marked too.
 func candidates(endpointSlices []*model.EndpointSlice, port model.ServicePort, ipv6 bool) Selection {
 	var selection Selection
 	for _, slice := range endpointSlices {
@@ -111,9 +115,12 @@ func candidates(endpointSlices []*model.EndpointSlice, port model.ServicePort, i
 	slices.SortStableFunc(selection, func(a, b Verdict) int {
 		return cmp.Or(a.Target.Compare(b.Target), cmp.Compare(rank(a.Endpoint), rank(b.Endpoint)))
 	})
-	for i := 1; i < len(selection); i++ {
-		if selection[i].Target == selection[i-1].Target {
-			selection[i].Reason = DuplicateAddress
+	for i := range selection {
+		switch v := &selection[i]; {
+		case i > 0 && v.Target == selection[i-1].Target:
+			v.Reason = DuplicateAddress
+		case Unfit(v.Target.Addr()) != "":
+			v.Reason = UnfitAddress
 		}
 	}
 	return selection
@@ -148,7 +155,7 @@ func judge(selection Selection, traffic model.TrafficPolicy, topology topology, 
 	for i := range selection {
 		v := &selection[i]
 		switch {
-		case v.Reason == DuplicateAddress:
+		case v.ruledOut():
 		case traffic == model.Local && v.Endpoint.Node() != place.Node:
 			v.Reason = NotOnThisNode
 		case v.Endpoint.Terminating && !v.Endpoint.Ready:
@@ -180,7 +187,7 @@ func topologyOf(selection Selection, place Place) topology {
 	ready, nodeHints, zoneHints := 0, 0, 0
 	forNode, forZone := false, false
 	for _, v := range selection {
-		if !v.Endpoint.Ready || v.Reason == DuplicateAddress {
+		if !v.Endpoint.Ready || v.ruledOut() {
 			continue
 		}
 		ready++

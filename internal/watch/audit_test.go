@@ -411,7 +411,7 @@ func TestAuditListEndsEarly(t *testing.T) {
 
 // TestMetadataAsProtobuf reads what an API server sends to those who prefer protobuf.
 func TestMetadataAsProtobuf(t *testing.T) {
-	scheme, err := newScheme()
+	scheme, err := newScheme(watchedGroups)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestMetadataAsProtobuf(t *testing.T) {
 		}, w)
 	}))
 	defer server.Close()
-	clients, err := newClients(&KubernetesConfig{Master: server.URL})
+	clients, err := newClients(&KubernetesConfig{Master: server.URL}, watchedGroups)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ import (
 
 const protobuf = "application/vnd.kubernetes.protobuf"
 
-// clients talk to one API server. A client for each of the four API groups that are
+// clients talk to one API server. A client for each of the few API groups that are
 // needed spares the binary the other fifty of client-go's clientset.
 type clients struct {
 	byGroup    map[schema.GroupVersion]rest.Interface
@@ -40,19 +40,36 @@ type clients struct {
 	host, hint string
 }
 
-// newScheme knows the four API groups and no other.
-func newScheme() (*runtime.Scheme, error) {
+// An apiGroup is a version of an API group, and what makes its types known.
+type apiGroup struct {
+	version schema.GroupVersion
+	add     func(*runtime.Scheme) error
+}
+
+// watchedGroups are those of the kinds.
+var watchedGroups = []apiGroup{
+	{corev1.SchemeGroupVersion, corev1.AddToScheme},
+	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme},
+	{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme},
+	{mcsv1.SchemeGroupVersion, mcsv1.Install},
+}
+
+// newScheme knows these API groups and no other.
+func newScheme(groups []apiGroup) (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	for _, add := range []func(*runtime.Scheme) error{metav1.AddMetaToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, mcsv1.Install} {
-		if err := add(scheme); err != nil {
+	if err := metav1.AddMetaToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("scheme: %w", err)
+	}
+	for _, group := range groups {
+		if err := group.add(scheme); err != nil {
 			return nil, fmt.Errorf("scheme: %w", err)
 		}
 	}
 	return scheme, nil
 }
 
-func newClients(config *KubernetesConfig) (*clients, error) {
+func newClients(config *KubernetesConfig, groups []apiGroup) (*clients, error) {
 	server, hint, err := restConfig(config)
 	if err != nil {
 		return nil, err
@@ -69,7 +86,7 @@ func newClients(config *KubernetesConfig) (*clients, error) {
 	if config.MaxInflight > 0 {
 		server.Wrap(limitInflight(config.MaxInflight))
 	}
-	scheme, err := newScheme()
+	scheme, err := newScheme(groups)
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +99,8 @@ func newClients(config *KubernetesConfig) (*clients, error) {
 		byGroup: make(map[schema.GroupVersion]rest.Interface), parameters: runtime.NewParameterCodec(scheme),
 		metadataTypes: metadataOnly(server.AcceptContentTypes), host: server.Host, hint: hint,
 	}
-	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion, mcsv1.SchemeGroupVersion} {
-		group := rest.CopyConfig(server)
+	for _, g := range groups {
+		gv, group := g.version, rest.CopyConfig(server)
 		group.GroupVersion, group.APIPath = &gv, "/apis"
 		if gv.Group == "" {
 			group.APIPath = "/api"

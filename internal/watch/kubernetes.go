@@ -93,7 +93,7 @@ func NewKubernetes(config KubernetesConfig) (Source, error) {
 }
 
 func newKubernetes(config KubernetesConfig, choose func(*Selection) []*kind) (Source, error) {
-	clients, err := newClients(&config)
+	clients, err := newClients(&config, watchedGroups)
 	if err != nil {
 		return nil, err
 	}

@@ -37,15 +37,8 @@ var schedulers = map[string]map[string]uint32{
 // another real server when the one is down; hash the source port too.
 var hashFlags = map[string]uint32{"fallback": 0x8, "port": 0x10}
 
-// A Problem is a part of a Service that the proxy does not understand and does without.
-type Problem struct {
-	// Annotation has the Value.
-	Annotation, Value string
-	Reason            string
-}
-
-// Problems lists what is wrong with a Service's annotations, in a fixed order.
-func (c Context) Problems(service *model.Service) []Problem {
+// badAnnotations lists what is wrong with a Service's annotations, in a fixed order.
+func (c Context) badAnnotations(service *model.Service) []Problem {
 	if len(service.Annotations) == 0 {
 		return nil
 	}
@@ -63,10 +56,14 @@ func (c Context) Problems(service *model.Service) []Problem {
 		{DrainTimeoutAnnotation, drainErr},
 	} {
 		if p.err != nil {
-			problems = append(problems, Problem{p.annotation, service.Annotations[p.annotation], p.err.Error()})
+			problems = append(problems, badAnnotation(service, p.annotation, p.err.Error()))
 		}
 	}
 	return append(problems, unknown(service)...)
+}
+
+func badAnnotation(service *model.Service, name, reason string) Problem {
+	return Problem{Kind: InvalidAnnotation, Field: name, Value: shortened(service.Annotations[name]), Reason: reason}
 }
 
 // unknown finds annotations of ours that nobody reads: slips, most of the time.
@@ -75,7 +72,7 @@ func unknown(service *model.Service) []Problem {
 	var problems []Problem
 	for _, name := range slices.Sorted(maps.Keys(service.Annotations)) {
 		if strings.HasPrefix(name, annotationPrefix) && !slices.Contains(known, name) {
-			problems = append(problems, Problem{name, service.Annotations[name], "no such annotation: choose one of " + strings.Join(known, ", ")})
+			problems = append(problems, badAnnotation(service, name, "no such annotation: choose one of "+strings.Join(known, ", ")))
 		}
 	}
 	return problems

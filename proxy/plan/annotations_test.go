@@ -30,8 +30,8 @@ func TestSchedulerOfAService(t *testing.T) {
 		s := service(func(s *model.Service) { s.Annotations = map[string]string{SchedulerAnnotation: text} })
 		p := node.Service(&state.Service{Service: s, Slices: []*model.EndpointSlice{slice("a", model.TCP, ready("10.244.2.2", "node-2"))}})
 		got := p[Key{Kind: VirtualServer, Protocol: model.TCP, Addr: addr("10.96.0.10"), Port: 80}]
-		if got != test.want || (len(node.Problems(s)) > 0) != test.bad {
-			t.Errorf("%q: %s, problems %v; want %s, bad %t", text, got, node.Problems(s), test.want, test.bad)
+		if got != test.want || (len(node.Problems(&state.Service{Service: s})) > 0) != test.bad {
+			t.Errorf("%q: %s, problems %v; want %s, bad %t", text, got, node.Problems(&state.Service{Service: s}), test.want, test.bad)
 		}
 	}
 }
@@ -41,12 +41,12 @@ func TestDrainTimeoutOfAService(t *testing.T) {
 		"90s": 90 * time.Second, "24h": 24 * time.Hour, "": 0, "90": 0, "-1s": 0, "0s": 0, "25h": 0, "soon": 0,
 	} {
 		s := service(func(s *model.Service) { s.Annotations = map[string]string{DrainTimeoutAnnotation: text} })
-		if got := DrainTimeout(s); got != want || (len(node.Problems(s)) > 0) != (want == 0) {
-			t.Errorf("%q: %s, problems %v; want %s", text, got, node.Problems(s), want)
+		if got := DrainTimeout(s); got != want || (len(node.Problems(&state.Service{Service: s})) > 0) != (want == 0) {
+			t.Errorf("%q: %s, problems %v; want %s", text, got, node.Problems(&state.Service{Service: s}), want)
 		}
 	}
-	if s := service(); DrainTimeout(s) != 0 || node.Problems(s) != nil {
-		t.Errorf("without annotation: %s, problems %v", DrainTimeout(s), node.Problems(s))
+	if s := service(); DrainTimeout(s) != 0 || node.Problems(&state.Service{Service: s}) != nil {
+		t.Errorf("without annotation: %s, problems %v", DrainTimeout(s), node.Problems(&state.Service{Service: s}))
 	}
 }
 
@@ -87,7 +87,7 @@ func TestWeightsOfAService(t *testing.T) {
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("weights (-want +got):\n%s", diff)
 			}
-			problems := node.Problems(s)
+			problems := node.Problems(&state.Service{Service: s})
 			if (len(problems) > 0) != (c.problem != "") || len(problems) > 0 && !strings.Contains(problems[0].Reason, c.problem) {
 				t.Errorf("problems %v, want %q", problems, c.problem)
 			}

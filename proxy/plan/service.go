@@ -72,7 +72,7 @@ func (c Context) Service(entry *state.Service) Plan {
 	s := fragment{Context: c, entry: entry, service: entry.Service, plan: Plan{}, views: map[view]uint32{}}
 	if c.Skip(entry.Service) == "" {
 		for _, port := range entry.Service.Ports {
-			for _, address := range entry.Service.ClusterIPs {
+			for _, address := range fit(entry.Service.ClusterIPs, unfitClusterIP) {
 				s.internal(port, address)
 				s.external(port, address.Is6())
 			}
@@ -184,9 +184,9 @@ func (s fragment) fronts(port model.ServicePort, ipv6 bool) []front {
 		add(s.NodeAddresses, port.NodePort, false)
 	}
 	if s.ExternalIPs {
-		add(s.service.ExternalIPs, port.Port, true)
+		add(fit(s.service.ExternalIPs, policy.Unfit), port.Port, true)
 	}
-	add(s.service.LoadBalancerIPs, port.Port, true)
+	add(fit(s.service.LoadBalancerIPs, policy.Unfit), port.Port, true)
 	return fronts
 }
 

@@ -70,6 +70,9 @@ type Options struct {
 	// Watch, if not nil, is run from the end of the first round on: it gives signs that somebody
 	// else has changed the data plane, until ctx ends.
 	Watch func(ctx context.Context, sign func(string)) error
+	// Complain, if not nil, is called by the loop with what of a Service has no effect, once for as
+	// long as that is so. It has been logged.
+	Complain func(model.ServiceKey, plan.Problem)
 	// Observe, if not nil, is called by the loop after each round that did something.
 	Observe func(Round)
 }
@@ -106,7 +109,7 @@ type Reconciler struct {
 	credit credit
 	// urgent are the Services that go first.
 	urgent map[model.ServiceKey]struct{}
-	// complaints are the problems of Services that have been logged.
+	// complaints are the problems of Services that have been told.
 	complaints map[model.ServiceKey][]plan.Problem
 	kinds      map[plan.Kind]int
 	// retry is the wait before what went wrong is tried again, at retryAt.

@@ -264,29 +264,40 @@ func TestARemovedDataPlaneIsBuiltAgain(t *testing.T) {
 	})
 }
 
-func TestABadAnnotationIsLoggedOnce(t *testing.T) {
-	service := web("web", "10.96.0.10")
-	service.Annotations = map[string]string{plan.SchedulerAnnotation: "best"}
-	fixed := *service
-	fixed.Annotations = nil
+func TestABadAnnotationIsToldOnce(t *testing.T) {
+	annotated := func(annotations map[string]string) func(*state.Txn) {
+		service := web("web", "10.96.0.10")
+		service.Annotations = annotations
+		return func(tx *state.Txn) { tx.PutService(service); tx.SetSynced() }
+	}
+	best, worst := map[string]string{plan.SchedulerAnnotation: "best"}, map[string]string{plan.SchedulerAnnotation: "worst"}
+	both := map[string]string{plan.SchedulerAnnotation: "worst", plan.DrainTimeoutAnnotation: "soon"}
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		dataplane := &counted{}
 		f := startLogging(t, dataplane, dataplane, slog.New(slog.NewTextHandler(&log, nil)))
 		lines := func() int { return strings.Count(log.String(), "service=default/web") }
+		told := 0
+		f.reconciler.options.Complain = func(model.ServiceKey, plan.Problem) { told++ }
 		for _, step := range []struct {
 			name   string
 			change func(*state.Txn)
 			want   int
 		}{
-			{"the Service appears", func(tx *state.Txn) { tx.PutService(service); tx.SetSynced() }, 1},
-			{"its endpoints change", func(tx *state.Txn) { tx.PutSlice(slice(service, "10.244.1.2")) }, 1},
-			{"the annotation goes", func(tx *state.Txn) { tx.PutService(&fixed) }, 1},
-			{"it returns", func(tx *state.Txn) { tx.PutService(service) }, 2},
+			{"the Service appears", annotated(best), 1},
+			{"its endpoints change", func(tx *state.Txn) { tx.PutSlice(slice(web("web", "10.96.0.10"), "10.244.1.2")) }, 1},
+			{"the annotation goes", annotated(nil), 1},
+			{"it returns", annotated(best), 2},
+			{"it changes", annotated(worst), 3},
+			{"another one joins it", annotated(both), 4},
+			{"the other one goes", annotated(worst), 4},
 		} {
 			f.commit(step.change)
 			if got := lines(); got != step.want {
 				t.Errorf("%s: %d lines, want %d:\n%s", step.name, got, step.want, log.String())
+			}
+			if told != step.want {
+				t.Errorf("%s: told %d times, want %d", step.name, told, step.want)
 			}
 		}
 	})

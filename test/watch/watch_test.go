@@ -79,6 +79,8 @@ func TestRealAPIServer(t *testing.T) {
 	setEndpoints(t, api, "10.244.1.1", "10.244.1.2")
 	until(t, "the second endpoint", func() bool { return len(endpoints(store, web)) == 2 })
 
+	t.Run("events", func(t *testing.T) { testEvents(t, plane, api, web) })
+
 	second := time.Now()
 	until(t, "an audit of all kinds after that", func() bool {
 		return !slices.ContainsFunc(source.Status(), func(s watch.KindStatus) bool { return s.Audited.Before(second) })

@@ -30,6 +30,10 @@ type Check struct {
 // A Set holds the servers of a node. Apply may be called from one goroutine at a time; the
 // servers run on their own.
 type Set struct {
+	// Refused, if not nil, is called once for each check whose address cannot be had. It has
+	// been logged.
+	Refused func(Check, error)
+
 	healthy func() bool
 	logger  *slog.Logger
 	servers map[Check]*server
@@ -78,6 +82,9 @@ func (s *Set) start(check Check) bool {
 		if _, known := s.refused[check]; !known {
 			s.logger.Error("healthCheckNodePort is not answered: is another program listening there?",
 				"service", check.Namespace+"/"+check.Name, "address", check.Address, "err", err)
+			if s.Refused != nil {
+				s.Refused(check, err)
+			}
 		}
 		s.refused[check] = struct{}{}
 		return false
