@@ -51,7 +51,8 @@ func (s split) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err er
 		if ops[0].Key.Kind == plan.Relay {
 			for _, op := range ops[:n] {
 				if err := s.relays.Apply(op); err != nil {
-					errs = append(errs, err)
+					// Somebody else has the port.
+					errs = append(errs, &plan.Refusal{Op: op, Err: err})
 					continue
 				}
 				done = append(done, op)

@@ -97,6 +97,12 @@ func TestSelect(t *testing.T) {
 			[]string{"10.0.0.1:80: serves", "10.0.0.1:80: another endpoint has the same address and port"},
 		},
 		{
+			"a named target port is another one in each slice",
+			[]*model.EndpointSlice{slice(8080, endpoint("10.0.0.1", "")), slice(9090, endpoint("10.0.0.2", ""), endpoint("10.0.0.1", ""))},
+			false, model.Cluster,
+			[]string{"10.0.0.1:8080: serves", "10.0.0.1:9090: serves", "10.0.0.2:9090: serves"},
+		},
+		{
 			"zone hints narrow when all have them",
 			[]*model.EndpointSlice{slice(80, endpoint("10.0.0.1", "", zones("a")), endpoint("10.0.0.2", "", zones("b")))},
 			false, model.Cluster,

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"syscall"
 
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/proxy/dataplane/conntrack"
@@ -208,6 +209,14 @@ func (r *run) refuses(op plan.Op) error {
 }
 
 func (r *run) fail(op plan.Op, err error) {
+	lacking := errors.Is(err, ipvs.ErrNoScheduler)
+	// The kernel looks at the addresses of real servers (ip_vs_new_dest). If it should not
+	// understand us at all, virtual servers fare likewise, and that is no Refusal.
+	unfit := op.Key.Kind == plan.RealServer && errors.Is(err, syscall.EINVAL)
+	if op.Verb != plan.Delete && (lacking || unfit) {
+		r.errs = append(r.errs, &plan.Refusal{Op: op, Err: classify(err, nil), NoScheduler: lacking})
+		return
+	}
 	r.errs = append(r.errs, fmt.Errorf("%s: %w", op, classify(err, nil)))
 }
 

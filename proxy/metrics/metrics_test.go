@@ -239,6 +239,7 @@ func TestPagesAsObjects(t *testing.T) {
 		{"the status, or text", "/statusz", "application/json;v=v1alpha1;g=config.k8s.io;as=Statusz, text/plain;q=0.5", 200, `"binaryVersion":"v1.2"`},
 		{"anything", "/statusz", "*/*", 200, "mooring-proxy statusz"},
 		{"a version there is not", "/flagz", "application/json;v=v9;g=config.k8s.io;as=Flagz", 406, "v1beta1"},
+		{"another page's object", "/statusz", "application/json;v=v1beta1;g=config.k8s.io;as=Flagz", 406, "as=Statusz"},
 		{"JSON of no kind", "/flagz", "application/json", 406, "v1beta1"},
 	}
 	for _, test := range tests {

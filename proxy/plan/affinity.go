@@ -83,7 +83,7 @@ func (s fragment) pins(v view, group uint32, selection policy.Selection) (map[ne
 func (s fragment) pin(group, mark uint32, endpoint netip.AddrPort) {
 	ipv6 := endpoint.Addr().Is6()
 	server := MarkKey(VirtualServer, mark, ipv6)
-	s.plan[server], _ = scheduling(s.service, Value{Scheduler: s.Scheduler, Flags: s.SchedulerFlags})
+	s.plan[server], _ = s.scheduling(s.service, Value{Scheduler: s.Scheduler, Flags: s.SchedulerFlags})
 	s.add(server.OwnedKey())
 	real := server.as(RealServer)
 	real.Endpoint = endpoint

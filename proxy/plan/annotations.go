@@ -42,7 +42,7 @@ func (c Context) badAnnotations(service *model.Service) []Problem {
 	if len(service.Annotations) == 0 {
 		return nil
 	}
-	_, schedulerErr := scheduling(service, Value{})
+	_, schedulerErr := c.scheduling(service, Value{})
 	_, drainErr := drainTimeout(service)
 	_, weightsErr, slowStartErr := c.weighting(service)
 	var problems []Problem
@@ -105,7 +105,7 @@ func drainTimeout(service *model.Service) (time.Duration, error) {
 
 // scheduling gives a virtual server's value with the scheduler and flags of the Service's
 // annotation, or as it is.
-func scheduling(service *model.Service, value Value) (Value, error) {
+func (c Context) scheduling(service *model.Service, value Value) (Value, error) {
 	text, given := service.Annotations[SchedulerAnnotation]
 	if !given {
 		return value, nil
@@ -116,6 +116,9 @@ func scheduling(service *model.Service, value Value) (Value, error) {
 	if !exists {
 		return value, fmt.Errorf("no scheduler has that name: choose one of %s; the default is used",
 			strings.Join(slices.Sorted(maps.Keys(schedulers)), ", "))
+	}
+	if c.LacksScheduler[name] {
+		return value, fmt.Errorf("the kernel has no module ip_vs_%s; the default is used", name)
 	}
 	flags := uint32(0)
 	for _, flag := range parts[1:] {

@@ -23,6 +23,8 @@ type Context struct {
 	Scheduler string
 	// SchedulerFlags are the flags of that scheduler (IP_VS_SVC_F_SCHED*, ip_vs.h).
 	SchedulerFlags uint32
+	// LacksScheduler has the schedulers that the kernel turned out not to have.
+	LacksScheduler map[string]bool
 	// ProxyName is the service-proxy-name that this proxy answers to; normally empty.
 	ProxyName string
 	// LocalhostNodePorts has NodePorts answer on the loopback addresses too.
@@ -236,7 +238,7 @@ func (s fragment) selection(port model.ServicePort, ipv6 bool, traffic model.Tra
 // not by pins, IPVS keeps them.
 func (s fragment) serve(server Key, selection policy.Selection, kept bool) {
 	// What is wrong with an annotation is told by Problems; the default stays then.
-	value, _ := scheduling(s.service, Value{Scheduler: s.Scheduler, Flags: s.SchedulerFlags})
+	value, _ := s.scheduling(s.service, Value{Scheduler: s.Scheduler, Flags: s.SchedulerFlags})
 	if s.service.AffinityTimeout > 0 && !kept {
 		value.Flags, value.Persistence = value.Flags|persistent, uint32(s.service.AffinityTimeout.Seconds())
 	}

@@ -73,7 +73,7 @@ func (c Context) weighting(service *model.Service) (w weighting, weightsErr, slo
 
 // wantWeighted complains if the Service's scheduler does not look at weights.
 func (c Context) wantWeighted(service *model.Service) error {
-	value, _ := scheduling(service, Value{Scheduler: c.Scheduler})
+	value, _ := c.scheduling(service, Value{Scheduler: c.Scheduler})
 	if slices.Contains(unweighted, value.Scheduler) {
 		return fmt.Errorf("the scheduler %s does not look at weights: choose wrr, wlc or another one by the annotation %s", value.Scheduler, SchedulerAnnotation)
 	}

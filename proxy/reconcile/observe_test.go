@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,6 +97,40 @@ func TestPodCIDRsFollowTheNode(t *testing.T) {
 		f.wantPlan(t, "a node", "pod-cidr 10.244.1.0/24\n")
 		f.commit(func(tx *state.Txn) { tx.DeleteNode("node-1") })
 		f.wantPlan(t, "node gone", "pod-cidr 10.244.1.0/24\n")
+	})
+}
+
+func TestTheZoneFollowsTheNode(t *testing.T) {
+	service := web("web", "10.96.0.10")
+	hinted := slice(service, "10.244.1.2", "10.244.2.2")
+	for i, zone := range []string{"a", "b"} {
+		hinted.Endpoints[i].About = &model.About{ForZones: []string{zone}}
+	}
+	in := func(zone string) func(*state.Txn) {
+		return func(tx *state.Txn) { tx.PutNode(&model.Node{Name: "node-1", Zone: zone}) }
+	}
+	observed(t, func(f *fixture, _ *[]Round) {
+		serving := func(when string, want ...string) {
+			t.Helper()
+			var got []string
+			for key, value := range f.observe(t) {
+				if key.Kind == plan.RealServer && value.Weight > 0 {
+					got = append(got, key.Endpoint.Addr().String())
+				}
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: serving (-want +got):\n%s", when, diff)
+			}
+		}
+		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(hinted); tx.SetSynced() })
+		serving("no Node", "10.244.1.2", "10.244.2.2")
+		f.commit(in("a"))
+		serving("zone a", "10.244.1.2")
+		f.commit(in("b"))
+		serving("zone b", "10.244.2.2")
+		f.commit(in("elsewhere"))
+		serving("a zone that nobody is meant for", "10.244.1.2", "10.244.2.2")
 	})
 }
 

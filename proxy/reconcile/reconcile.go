@@ -104,7 +104,11 @@ type Reconciler struct {
 	ahead bool
 	// dirty are the objects that may not be as they are to be: those in the queue, and those
 	// with which something went wrong.
-	dirty  map[plan.Key]struct{}
+	dirty map[plan.Key]struct{}
+	// refused are those of them that the data plane does not take.
+	refused map[plan.Key]struct{}
+	// news is whether the last round found another one.
+	news   bool
 	queue  queue
 	credit credit
 	// urgent are the Services that go first.
@@ -160,6 +164,7 @@ func New(options Options) *Reconciler {
 		ledger:     drain.NewLedger(options.DrainTimeout),
 		ramps:      slowstart.New(),
 		dirty:      make(map[plan.Key]struct{}),
+		refused:    make(map[plan.Key]struct{}),
 		urgent:     make(map[model.ServiceKey]struct{}),
 		credit:     credit{left: creditFull},
 		complaints: make(map[model.ServiceKey][]plan.Problem),
@@ -478,6 +483,7 @@ func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 		}
 		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops))
 	}
+	r.learn(err)
 	if r.held = errors.Is(err, ErrLost); r.held {
 		r.options.Logger.Warn("data plane is set up again", "err", err)
 		err = errors.Join(err, r.adopt(ctx))
@@ -543,16 +549,23 @@ func (r *Reconciler) report(now time.Time, err error) {
 	switch {
 	case r.complete():
 		status.Revision, status.Applied, status.PendingSince = r.planned.Revision, now, time.Time{}
-		r.retry = 0
-		r.dirty = make(map[plan.Key]struct{}) // without the room that a burst needed
+		if len(r.dirty) == 0 {
+			r.retry = 0
+			r.dirty = make(map[plan.Key]struct{}) // without the room that a burst needed
+		}
 	case status.PendingSince.IsZero():
 		status.PendingSince = now
 	}
 	if len(r.dirty) > 0 && (r.queue.empty() || r.held) {
 		r.retry = min(max(2*r.retry, retryFirst), retryLast)
 		r.retryAt = now.Add(r.retry)
+	}
+	switch {
+	case r.known(err):
+		r.options.Logger.Debug("still not taken by the data plane", "objects", len(r.refused), "err", err)
+	case len(r.dirty) > 0 && (r.queue.empty() || r.held):
 		r.options.Logger.Error("data plane is behind the plan", "objects", len(r.dirty), "retry", r.retry, "err", err)
-	} else if err != nil {
+	case err != nil:
 		r.options.Logger.Error("part of the plan is not applied", "err", err)
 	}
 	switch {
@@ -563,6 +576,3 @@ func (r *Reconciler) report(now time.Time, err error) {
 	}
 	r.status.Store(&status)
 }
-
-// complete tells whether the data plane is as the newest plan says.
-func (r *Reconciler) complete() bool { return r.planned != nil && len(r.dirty) == 0 }

@@ -128,13 +128,18 @@ func realServer(vip, endpoint string) plan.Key {
 	return plan.Key{Kind: plan.RealServer, Protocol: model.TCP, Port: 80, Addr: netip.MustParseAddr(vip), Endpoint: netip.MustParseAddrPort(endpoint)}
 }
 
-func (f *fixture) wantPlan(t *testing.T, when, want string) {
+func (f *fixture) observe(t *testing.T) plan.Plan {
 	t.Helper()
 	observed, err := f.dataplane.Observe(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, observed.String()); diff != "" {
+	return observed
+}
+
+func (f *fixture) wantPlan(t *testing.T, when, want string) {
+	t.Helper()
+	if diff := cmp.Diff(want, f.observe(t).String()); diff != "" {
 		t.Errorf("%s: data plane (-want +got):\n%s", when, diff)
 	}
 }
@@ -229,6 +234,94 @@ func TestWhatIsRefusedIsTriedAgain(t *testing.T) {
 		f.wantPlan(t, "after the retry", served)
 		if status := f.reconciler.Status(); status.Err != nil || !status.PendingSince.IsZero() {
 			t.Errorf("status after the retry: %+v", status)
+		}
+	})
+}
+
+// A Service becomes one thing after another; of what it was before nothing stays.
+func TestAServiceThatChangesLeavesNothingBehind(t *testing.T) {
+	steps := []struct {
+		name   string
+		change func(*model.Service)
+	}{
+		{"ClusterIP", func(*model.Service) {}},
+		{"NodePort", func(s *model.Service) { s.Type, s.Ports[0].NodePort = model.NodePort, 30080 }},
+		{"another port, protocol and address", func(s *model.Service) {
+			s.Ports[0].Protocol, s.Ports[0].Port, s.ClusterIPs[0] = model.UDP, 53, netip.MustParseAddr("10.96.0.11")
+		}},
+		{"LoadBalancer of policy Local, with ranges and affinity", func(s *model.Service) {
+			s.Type, s.Ports[0].NodePort, s.ExternalTrafficPolicy, s.AffinityTimeout = model.LoadBalancer, 30080, model.Local, time.Minute
+			s.LoadBalancerIPs, s.LoadBalancerSourceRanges = []netip.Addr{netip.MustParseAddr("203.0.113.1")}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		}},
+		{"IPv6 alone", func(s *model.Service) { s.ClusterIPs[0] = netip.MustParseAddr("fd00:10:96::10") }},
+		{"headless", func(s *model.Service) { s.ClusterIPs, s.Headless = nil, true }},
+		{"ExternalName", func(s *model.Service) { s.Type, s.ClusterIPs, s.Ports = model.ExternalName, nil, nil }},
+		{"another proxy's", func(s *model.Service) { s.ProxyName = "other" }},
+	}
+	run(t, nil, func(t *testing.T, f *fixture) {
+		f.commit(func(tx *state.Txn) { tx.SetSynced() })
+		for _, turn := range []int{1, -1} {
+			for i := range steps {
+				step := steps[i]
+				if turn < 0 {
+					step = steps[len(steps)-1-i]
+				}
+				service := web("web", "10.96.0.10")
+				step.change(service)
+				endpoints := slice(service, "10.244.1.2")
+				endpoints.Ports = append(endpoints.Ports, model.EndpointPort{Protocol: model.UDP, Port: 5353})
+				f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(endpoints) })
+				pass(2 * time.Minute) // for what drains
+				want := nodeContext
+				want.Marks = f.reconciler.context.Marks
+				entry := &state.Service{Service: service, Slices: []*model.EndpointSlice{endpoints}}
+				f.wantPlan(t, step.name, want.Service(entry).String())
+			}
+		}
+	})
+}
+
+// What is no use to try again, such as an endpoint that cannot be one, does not make the node ill.
+func TestNothingWaitsForWhatCannotBe(t *testing.T) {
+	service := web("web", "10.96.0.10")
+	run(t, nil, func(t *testing.T, f *fixture) {
+		bad := realServer("10.96.0.10", "172.30.0.255:8080")
+		f.dataplane.Refuse(bad, &plan.Refusal{Op: plan.Op{Key: bad}, Err: errors.New("invalid argument")})
+		f.commit(func(tx *state.Txn) {
+			tx.PutService(service)
+			tx.PutSlice(slice(service, "10.244.1.2", "172.30.0.255"))
+			tx.SetSynced()
+		})
+		if status := f.reconciler.Status(); status.Err == nil || !status.PendingSince.IsZero() || status.Revision != f.store.Load().Revision {
+			t.Errorf("status after a refusal: %+v", status)
+		}
+		f.wantPlan(t, "the rest", served)
+		f.commit(func(tx *state.Txn) { tx.PutService(web("other", "10.96.0.11")) })
+		if status := f.reconciler.Status(); !status.PendingSince.IsZero() || status.Revision != f.store.Load().Revision {
+			t.Errorf("status after another change: %+v", status)
+		}
+		f.dataplane.Refuse(bad, nil)
+		pass(retryLast)
+		if observed := f.observe(t).String(); !strings.Contains(observed, "172.30.0.255") {
+			t.Errorf("it is not tried again: data plane\n%s", observed)
+		}
+	})
+}
+
+func TestASchedulerThatTheKernelLacks(t *testing.T) {
+	service := web("web", "10.96.0.10")
+	service.Annotations = map[string]string{plan.SchedulerAnnotation: "twos"}
+	run(t, nil, func(t *testing.T, f *fixture) {
+		var told []plan.Problem
+		f.reconciler.options.Complain = func(_ model.ServiceKey, p plan.Problem) { told = append(told, p) }
+		server := realServer("10.96.0.10", "10.244.1.2:8080").VirtualServerKey()
+		f.dataplane.Refuse(server, &plan.Refusal{Op: plan.Op{Key: server, Value: plan.Value{Scheduler: "twos"}}, Err: errors.New("no such module"), NoScheduler: true})
+		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")); tx.SetSynced() })
+		f.dataplane.Refuse(server, nil)
+		pass(retryFirst)
+		f.wantPlan(t, "by the default scheduler", served)
+		if len(told) != 1 || !strings.Contains(told[0].Reason, "ip_vs_twos; the default is used") {
+			t.Errorf("told %+v", told)
 		}
 	})
 }

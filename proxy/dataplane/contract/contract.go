@@ -176,7 +176,9 @@ func independentErrors(t *testing.T, f Fixture) {
 	want := example()
 	bad := virtualServer(model.TCP, "10.96.0.99:80")
 	lost := realServer(bad, "10.244.1.9:80")
+	nobody := realServer(virtualServer(model.TCP, "10.96.0.10:80"), "239.1.2.3:80")
 	all := plan.Apply(want, []plan.Op{
+		{Verb: plan.Add, Key: nobody, Value: plan.Value{Weight: 1}},
 		{Verb: plan.Add, Key: bad, Value: plan.Value{Scheduler: "nonesuch"}},
 		{Verb: plan.Add, Key: lost, Value: plan.Value{Weight: 1}},
 	})
@@ -185,8 +187,15 @@ func independentErrors(t *testing.T, f Fixture) {
 	if err == nil {
 		t.Fatal("no error for a scheduler that does not exist")
 	}
-	if got := len(ops) - len(done); got != 2 {
-		t.Errorf("%d operations not done, want 2: %v", got, err)
+	if got := len(ops) - len(done); got != 3 {
+		t.Errorf("%d operations not done, want 3: %v", got, err)
+	}
+	refused := map[plan.Key]bool{}
+	for _, refusal := range plan.Refusals(err) {
+		refused[refusal.Op.Key] = refusal.NoScheduler
+	}
+	if noScheduler, is := refused[nobody]; len(refused) != 2 || !refused[bad] || !is || noScheduler {
+		t.Errorf("refused, with true for want of the scheduler: %v", refused)
 	}
 	if diff := cmp.Diff(want.String(), plan.Apply(nil, done).String()); diff != "" {
 		t.Errorf("done (-want +got):\n%s", diff)

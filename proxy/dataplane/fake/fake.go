@@ -157,7 +157,9 @@ func (d *Dataplane) check(op plan.Op) error {
 	case op.Verb == plan.Delete:
 		return nil
 	case op.Key.Kind == plan.VirtualServer && !slices.Contains(schedulers, op.Value.Scheduler):
-		return fmt.Errorf("scheduler %q is not in the kernel", op.Value.Scheduler)
+		return &plan.Refusal{Op: op, Err: fmt.Errorf("scheduler %q is not in the kernel", op.Value.Scheduler), NoScheduler: true}
+	case op.Key.Kind == plan.RealServer && server && op.Key.Endpoint.Addr().IsMulticast():
+		return &plan.Refusal{Op: op, Err: errors.New("invalid argument")}
 	case op.Key.Kind == plan.RealServer && !server:
 		return errors.New("no such virtual server")
 	}

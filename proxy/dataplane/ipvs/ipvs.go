@@ -31,6 +31,10 @@ var ErrTimeout = errors.New("no acknowledgement from the kernel")
 // virtual server does not exist.
 var ErrNoVirtualServer = errors.New("no such virtual server")
 
+// ErrNoScheduler is wrapped by the error of an operation on a virtual server whose scheduler the
+// kernel does not have and could not load.
+var ErrNoScheduler = errors.New("not in the kernel")
+
 // maxWeight is what moby/ipvs can read back (it cuts the kernel's 32 bits to 16).
 const maxWeight = math.MaxUint16
 
@@ -181,7 +185,7 @@ func absent(key plan.Key) syscall.Errno {
 func schedulerMissing(op plan.Op, err error) error {
 	if op.Key.Kind == plan.VirtualServer && is(err, syscall.ENOENT) {
 		scheduler := op.Value.Scheduler
-		return fmt.Errorf("scheduler %q is not in the kernel (modprobe ip_vs_%s): %w", scheduler, scheduler, err)
+		return fmt.Errorf("scheduler %q is %w (modprobe ip_vs_%s): %w", scheduler, ErrNoScheduler, scheduler, err)
 	}
 	return err
 }
