@@ -2,6 +2,7 @@ package mooring
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -30,7 +31,7 @@ func setup(c *caddy.Controller) error {
 	}
 	sources, err := m.open()
 	if err != nil {
-		return plugin.Error(pluginName, err)
+		return plugin.Error(pluginName, fmt.Errorf("%s: %w", m.source.line, err))
 	}
 	if err := m.snapshot.claim(c); err != nil {
 		return plugin.Error(pluginName, err)
@@ -75,6 +76,7 @@ func parseStanza(c *caddy.Controller) (*Mooring, error) {
 	m := &Mooring{Store: state.NewIndexedStore(), Upstream: upstream.New(), since: time.Now(), hostSearch: hostSearch()}
 	m.ttl, m.negativeTTL = defaultTTL, unsetTTL
 	m.source.startupTimeout = defaultStartupTimeout
+	m.source.at(c)
 	if err := m.parseZones(c); err != nil {
 		return nil, err
 	}
@@ -303,6 +305,7 @@ func parseStaleAfter(m *Mooring, c *caddy.Controller) error {
 }
 
 func parseEndpoint(m *Mooring, c *caddy.Controller) error {
+	m.source.at(c)
 	urls := c.RemainingArgs()
 	if len(urls) == 0 {
 		return c.ArgErr()
@@ -315,6 +318,7 @@ func parseEndpoint(m *Mooring, c *caddy.Controller) error {
 }
 
 func parseTLS(m *Mooring, c *caddy.Controller) error {
+	m.source.at(c)
 	files := c.RemainingArgs()
 	if len(files) != 3 {
 		return c.ArgErr()
@@ -324,6 +328,7 @@ func parseTLS(m *Mooring, c *caddy.Controller) error {
 }
 
 func parseKubeconfig(m *Mooring, c *caddy.Controller) error {
+	m.source.at(c)
 	args := c.RemainingArgs()
 	if len(args) != 1 && len(args) != 2 {
 		return c.ArgErr()
@@ -336,6 +341,7 @@ func parseKubeconfig(m *Mooring, c *caddy.Controller) error {
 }
 
 func parseManifests(m *Mooring, c *caddy.Controller) (err error) {
+	m.source.at(c)
 	m.source.manifests, err = oneArg(c)
 	return err
 }

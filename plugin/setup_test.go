@@ -34,12 +34,37 @@ func TestSetupErrorsNameLineAndToken(t *testing.T) {
 		"burst":                      {"mooring cluster.local {\napiserver_burst many\n}", "apiserver_burst wants a whole number"},
 		"stale_after":                {"mooring cluster.local {\nstale_after 3m sometimes\n}", "can be followed by unready, not by 'sometimes'"},
 		"flag with argument":         {"mooring cluster.local {\nzonal yes\n}", "after 'yes'"},
+		"max_inflight":               {"mooring cluster.local {\nttl 5\napiserver_max_inflight -1\n}", "Testfile:3 - Error during parsing: apiserver_max_inflight wants a whole number"},
+		"namespace_labels":           {"mooring cluster.local {\nnamespace_labels =\n}", "Testfile:2 - Error during parsing: namespace_labels: label selector '=': "},
+		"noendpoints with argument":  {"mooring cluster.local {\nnoendpoints now\n}", "after 'now'"},
+		"endpoint_pod_names with":    {"mooring cluster.local {\nendpoint_pod_names now\n}", "after 'now'"},
+		"manifests without":          {"mooring cluster.local {\nmanifests\n}", "after 'manifests'"},
+		"stale_after 0":              {"mooring cluster.local {\nstale_after 0s\n}", "Testfile:2 - Error during parsing: stale_after wants a duration such as 3m, not '0s'"},
 		"negative_ttl":               {"mooring cluster.local {\nnegative_ttl 3601\n}", "negative_ttl wants a whole number between 0 and 3600"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse(caddy.NewTestController("dns", test.stanza))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestSourceErrorsNameLine has values that can be read but that lead to nothing.
+func TestSourceErrorsNameLine(t *testing.T) {
+	for name, test := range map[string]struct{ stanza, want string }{
+		"kubeconfig is missing": {"mooring cluster.local {\nttl 5\nkubeconfig /missing/config\n}", "plugin/mooring: Testfile:3: kubeconfig /missing/config: "},
+		"certificate is missing": {
+			"mooring cluster.local {\nendpoint https://127.0.0.1:1\ntls /missing/cert /missing/key /missing/ca\n}", "plugin/mooring: Testfile:3: API server https://127.0.0.1:1: ",
+		},
+		"endpoint is no address": {"mooring cluster.local {\nendpoint ::\n}", "plugin/mooring: Testfile:2: "},
+		"no API server":          {"mooring cluster.local {\nttl 5\n}", "plugin/mooring: Testfile:1: no API server: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := setup(caddy.NewTestController("dns", test.stanza))
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("got error %v, want one that begins with %q", err, test.want)
 			}
 		})
 	}

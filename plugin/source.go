@@ -32,7 +32,12 @@ type sourceConfig struct {
 	noEndpoints             bool
 
 	startupTimeout time.Duration
+	// line is where in the Corefile the source is named, for errors.
+	line string
 }
+
+// at notes that the source is named where c is.
+func (s *sourceConfig) at(c *caddy.Controller) { s.line = fmt.Sprintf("%s:%d", c.File(), c.Line()) }
 
 // open makes the sources that the configuration names. It contacts nobody yet.
 func (m *Mooring) open() ([]feeding, error) {

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/flowcontrol"
 	mcsv1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
@@ -74,7 +76,10 @@ func newClients(config *KubernetesConfig, groups []apiGroup) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	server.QPS, server.Burst = config.QPS, config.Burst
+	server.QPS = config.QPS
+	if config.QPS >= 0 { // one limit for the clients of all groups
+		server.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(cmp.Or(config.QPS, rest.DefaultQPS), cmp.Or(config.Burst, rest.DefaultBurst))
+	}
 	server.UserAgent = config.UserAgent
 	server.ContentType, server.AcceptContentTypes = config.ContentType, config.AcceptContentTypes
 	if server.ContentType == "" {

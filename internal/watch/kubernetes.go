@@ -37,7 +37,8 @@ type KubernetesConfig struct {
 	ContentType string
 	// AcceptContentTypes overrides what is asked for, as kube-proxy's field of that name.
 	AcceptContentTypes string
-	// QPS and Burst limit requests; 0 means client-go's defaults (5 and 10).
+	// QPS and Burst limit requests to the server, all groups together, but for watches, of which
+	// there are few; 0 means client-go's defaults (5 and 10), QPS below 0 no limit.
 	QPS   float32
 	Burst int
 	// MaxInflight limits how many requests wait for their answer to begin; 0 means no
