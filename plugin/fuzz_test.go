@@ -79,6 +79,8 @@ func FuzzStanza(f *testing.F) {
 		"mooring {\nendpoint http://localhost\ntls a b c\napiserver_qps 0.5\napiserver_burst 3\n}",
 		"mooring x {\nkubeconfig f c\nlabels a in (b, c)\nignore empty_service\nzonal\n}",
 		"mooring x {\nmanifests dir\nnegative_ttl 3\nstartup_timeout 1s\ncompat stock\n}",
+		"mooring x y 10.0.0.0/8 {\nmulticluster y\nnamespace_labels a=b\nnoendpoints\nendpoint_pod_names\napiserver_max_inflight 2\n}",
+		"mooring x {\nsnapshot file max_age 1h unready\nstale_after 3m unready\npods insecure\nfallthrough\n}",
 	} {
 		f.Add(stanza)
 	}
