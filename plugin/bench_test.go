@@ -20,7 +20,7 @@ var benchmarks = []struct {
 	{"ClusterIP A EDNS", "web.default.svc.cluster.local. A", true, 6},
 	{"ClusterIP AAAA no data", "web.default.svc.cluster.local. AAAA", false, 6},
 	{"NXDOMAIN", "none.default.svc.cluster.local. A", false, 6},
-	{"NXDOMAIN EDNS", "none.default.svc.cluster.local. A", true, 8},
+	{"NXDOMAIN EDNS", "none.default.svc.cluster.local. A", true, 6},
 	{"NXDOMAIN search path", "www.example.com.default.svc.cluster.local. A", false, 6},
 	{"headless-2 A", "db.prod.svc.cluster.local. A", false, 6},
 	{"headless-100 A", "big.prod.svc.cluster.local. A", false, 6},

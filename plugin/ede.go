@@ -42,9 +42,9 @@ func (c *config) explainMissing(n *name, p *place) explanation {
 	case notExposed:
 		code, text = dns.ExtendedErrorCodeBlocked, fmt.Sprintf("namespace %s is not exposed", n.labels[1])
 	case noSuchNamespace:
-		text = fmt.Sprintf("there is no namespace %s", n.labels[1])
+		text = "there is no namespace " + n.labels[1]
 	case noSuchService:
-		text = fmt.Sprintf("there is no Service %s in namespace %s", n.labels[2], n.labels[1])
+		text = "there is no Service " + n.labels[2] + " in namespace " + n.labels[1]
 	case notHeadless:
 		text = fmt.Sprintf("Service %s is not headless, so it has no names by zone", n.labels[2])
 	case podsAreOff:

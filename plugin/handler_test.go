@@ -70,6 +70,35 @@ func TestSOAOfTheApex(t *testing.T) {
 	}
 }
 
+// TestSerialFollowsEveryChange has the changes that the stock plugin's serial misses (D14).
+func TestSerialFollowsEveryChange(t *testing.T) {
+	m := newTestPlugin(t, "mooring cluster.local {\nendpoint_pod_names\n}")
+	last := serial(changed)
+	for i, step := range []struct {
+		situation string
+		change    func(*state.Txn)
+		follows   bool
+	}{
+		{"nothing", func(*state.Txn) {}, false},
+		{"a second ClusterIP", func(tx *state.Txn) {
+			tx.PutService(&model.Service{Key: key("default", "web"), ClusterIPs: addrs("10.96.0.1", "fd00:10:96::1")})
+		}, true},
+		{"another Pod behind the same address", func(tx *state.Txn) {
+			s := slice("prod", "db", endpoint("10.244.1.7"))
+			s.Endpoints[0].About = &model.About{TargetPod: "db-1"}
+			tx.PutSlice(s)
+		}, true},
+		{"a namespace that goes", func(tx *state.Txn) { tx.DeleteNamespace("empty") }, true},
+	} {
+		m.Store.Update(changed.Add(time.Duration(i)*time.Second), step.change)
+		now := ask(t, m, "cluster.local. SOA").Answer[0].(*dns.SOA).Serial
+		if now > last != step.follows {
+			t.Errorf("%s: serial %d after %d", step.situation, now, last)
+		}
+		last = now
+	}
+}
+
 func TestBeforeSync(t *testing.T) {
 	m, err := Parse(caddy.NewTestController("dns", "mooring cluster.local in-addr.arpa {\nfallthrough\n}"))
 	if err != nil {
