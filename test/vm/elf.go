@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // libraryDirectories are where Debian's dynamic linker looks without a cache.
@@ -90,6 +91,26 @@ func findLibrary(name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("library %s: %w", name, os.ErrNotExist)
+}
+
+// WithLibraries returns the host's files and the interpreters and libraries
+// of those that are ELF files, without repetition.
+func WithLibraries(files ...string) ([]string, error) {
+	var all []string
+	for len(files) > 0 {
+		file := files[0]
+		files = files[1:]
+		if slices.Contains(all, file) {
+			continue
+		}
+		all = append(all, file)
+		needed, err := neededBy(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		files = append(files, needed...)
+	}
+	return all, nil
 }
 
 // IsStatic reports whether the program at the host's path needs no dynamic

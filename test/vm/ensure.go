@@ -37,6 +37,27 @@ func Ensure(ctx context.Context) error {
 	return nil
 }
 
+// Base makes everything ready for QEMU and returns the path of the base
+// initramfs, a cpio archive: a small root with this package's tools, their
+// libraries and the kernel's modules.
+func Base(ctx context.Context) (string, error) {
+	img, err := ensureQEMU(ctx)
+	if err != nil {
+		return "", fmt.Errorf("vm: %w", err)
+	}
+	return img.base, nil
+}
+
+// Install installs the Debian packages that are missing; when we are not root,
+// the error holds the line to run.
+func Install(ctx context.Context, packages ...string) error {
+	err := locked(ctx, func(string) error { return installPackages(ctx, packages) })
+	if err != nil {
+		return fmt.Errorf("vm: %w", err)
+	}
+	return nil
+}
+
 func ensureHost(ctx context.Context, network bool) error {
 	if len(hostPackages(network)) == 0 {
 		return nil

@@ -23,7 +23,7 @@ var modules = []string{
 	"drivers/net/veth", "drivers/net/dummy", "drivers/net/nlmon", "drivers/net/tun", "drivers/net/virtio_net",
 	"drivers/net/ipvlan/*", "drivers/net/macvlan", "drivers/net/vxlan/*", "drivers/net/vrf", "drivers/net/ifb",
 	"drivers/block/virtio_blk", "drivers/block/loop", "drivers/char/hw_random/virtio-rng",
-	"fs/overlayfs/*",
+	"fs/overlayfs/*", "fs/ext4/*",
 }
 
 // kernelFiles is an unpacked kernel package.

@@ -134,7 +134,15 @@ func arguments(img image, spec Spec) []string {
 	if img.accel == kvm {
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	} else {
-		args = append(args, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off")
+		// Megabytes of translated code: many programs take more of it.
+		buffer := 512
+		if spec.Disk != "" {
+			buffer = 1536
+		}
+		args = append(args, "-accel", fmt.Sprintf("tcg,thread=multi,tb-size=%d", buffer), "-cpu", "max,la57=off")
+	}
+	if spec.Disk != "" {
+		args = append(args, "-drive", "if=virtio,format=raw,snapshot=on,file="+spec.Disk)
 	}
 	for i := range ports {
 		args = append(args,
@@ -144,6 +152,13 @@ func arguments(img image, spec Spec) []string {
 	}
 	if spec.Network {
 		args = append(args, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	if spec.Tap != "" {
+		card := "virtio-net-pci,netdev=tap,romfile="
+		if spec.MAC != "" {
+			card += ",mac=" + spec.MAC
+		}
+		args = append(args, "-netdev", "tap,id=tap,script=no,downscript=no,ifname="+spec.Tap, "-device", card)
 	}
 	return args
 }

@@ -36,6 +36,15 @@ type Spec struct {
 	// Network gives the command eth0 with the address 10.0.2.15/24, from which
 	// 10.0.2.2 is the host's loopback.
 	Network bool
+	// Disk is a file of the host that the machine has as /dev/vda; what is
+	// written to it is forgotten. It takes a machine of its own, QEMU.
+	Disk string
+	// Tap is a tap interface of this process's network namespace, which is the
+	// machine's eth1 or, without Network, eth0; configuring it is up to the
+	// command. It takes a machine of its own, QEMU.
+	Tap string
+	// MAC is the hardware address behind Tap; QEMU's default when empty.
+	MAC string
 	// Collect maps paths the command may write to paths of the host, to which
 	// they are copied when the command has ended with whatever status. Their
 	// parents exist when the command starts. A path that does not exist at the
@@ -62,6 +71,9 @@ func Run(ctx context.Context, spec Spec) (int, error) {
 	kernel, _, err := Choose()
 	if err != nil {
 		return -1, fmt.Errorf("vm: %w", err)
+	}
+	if spec.Disk != "" || spec.Tap != "" {
+		kernel = QEMU
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.Timeout, &timeoutError{spec.Timeout})
 	defer cancel()
