@@ -24,10 +24,7 @@ var buildEnv = []string{"CGO_ENABLED=0", "GOWORK=off"}
 //
 // The first build downloads some 150 modules and takes minutes per program.
 func Build(ctx context.Context, log io.Writer, names ...string) (dir string, err error) {
-	if log == nil {
-		log = io.Discard
-	}
-	b, err := newBuilder(ctx, log)
+	b, err := newBuilder(ctx, log, kubernetesSet)
 	if err != nil {
 		return "", fmt.Errorf("control plane binaries: %w", err)
 	}
@@ -37,6 +34,19 @@ func Build(ctx context.Context, log io.Writer, names ...string) (dir string, err
 	}
 	if err := b.build(ctx, chosen); err != nil {
 		return "", fmt.Errorf("control plane binaries: %w", err)
+	}
+	return b.out, nil
+}
+
+// BuildNode does the same for what a node runs besides kubelet: containerd with its shim and its
+// client, and the network plugins.
+func BuildNode(ctx context.Context, log io.Writer) (dir string, err error) {
+	b, err := newBuilder(ctx, log, nodeSet)
+	if err == nil {
+		err = b.build(ctx, b.recipes)
+	}
+	if err != nil {
+		return "", fmt.Errorf("node binaries: %w", err)
 	}
 	return b.out, nil
 }
@@ -58,27 +68,30 @@ type builder struct {
 	source  string // test/controlplane/binaries
 	cache   string // parent of all output directories
 	out     string
-	version string
+	product string // the set's name and version
 	recipes []recipe
 	log     io.Writer
 }
 
-func newBuilder(ctx context.Context, log io.Writer) (*builder, error) {
+func newBuilder(ctx context.Context, log io.Writer, set set) (*builder, error) {
+	if log == nil {
+		log = io.Discard
+	}
 	source, err := binariesDir()
 	if err != nil {
 		return nil, err
 	}
-	goMod, err := os.ReadFile(filepath.Join(source, "go.mod"))
-	if err != nil {
-		return nil, err
+	var goMods [][]byte
+	for _, module := range set.modules {
+		goMod, err := os.ReadFile(filepath.Join(source, module, "go.mod"))
+		if err != nil {
+			return nil, err
+		}
+		goMods = append(goMods, goMod)
 	}
-	etcdMod, err := os.ReadFile(filepath.Join(source, "etcd", "go.mod"))
+	version, err := pinnedVersion(goMods[0], set.pin)
 	if err != nil {
-		return nil, err
-	}
-	version, err := pinnedVersion(goMod)
-	if err != nil {
-		return nil, fmt.Errorf("%s/go.mod: %w", source, err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(source, set.modules[0], "go.mod"), err)
 	}
 	target, goVersion, err := goTarget(ctx, source)
 	if err != nil {
@@ -88,10 +101,10 @@ func newBuilder(ctx context.Context, log io.Writer) (*builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache directory: %w", err)
 	}
-	all := recipes(version)
+	all := set.recipes(version)
 	cache := filepath.Join(user, "mooring", "bin")
-	out := filepath.Join(cache, version+"-"+target+"-"+cacheKey(goVersion, all, goMod, etcdMod))
-	return &builder{source: source, cache: cache, out: out, version: version, recipes: all, log: log}, nil
+	out := filepath.Join(cache, set.prefix+version+"-"+target+"-"+cacheKey(goVersion, all, goMods...))
+	return &builder{source: source, cache: cache, out: out, product: set.name + " " + version, recipes: all, log: log}, nil
 }
 
 // goTarget asks the go tool that will build, which may be another toolchain
@@ -145,7 +158,7 @@ func (b *builder) missing(chosen []recipe) []recipe {
 // buildOne builds beside the final name and renames, so that a file under its
 // final name is always a whole program.
 func (b *builder) buildOne(ctx context.Context, r recipe) error {
-	fmt.Fprintf(b.log, "building %s for Kubernetes %s\n", r.name, b.version)
+	fmt.Fprintf(b.log, "building %s for %s\n", r.name, b.product)
 	start := time.Now()
 	tmp := filepath.Join(b.out, fmt.Sprintf(".%s.%d", r.name, os.Getpid()))
 	defer os.Remove(tmp)

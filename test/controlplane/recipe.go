@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -30,6 +31,38 @@ type recipe struct {
 	module  string // directory of the pinning module, relative to binaries/
 	pkg     string
 	ldflags string
+}
+
+// A set is what is built together, since one version decides all of it.
+type set struct {
+	name string
+	// modules are directories relative to binaries/; the first requires pin.
+	modules []string
+	pin     string
+	prefix  string // of the output directory's name, before the pin's version
+	recipes func(version string) []recipe
+}
+
+var (
+	kubernetesSet = set{name: "Kubernetes", modules: []string{".", "etcd"}, pin: "k8s.io/kubernetes", recipes: recipes}
+	nodeSet       = set{
+		name: "containerd", modules: []string{"node"}, pin: "github.com/containerd/containerd/v2", prefix: "containerd-",
+		recipes: nodeRecipes,
+	}
+)
+
+// nodeRecipes lists what a node runs besides kubelet, for a version of containerd.
+func nodeRecipes(containerd string) []recipe {
+	const ours, plugins = "github.com/containerd/containerd/v2", "github.com/containernetworking/plugins/plugins/"
+	ldflags := "-s -w -X " + ours + "/version.Version=" + containerd
+	var list []recipe
+	for _, pkg := range []string{ours + "/cmd/containerd", ours + "/cmd/containerd-shim-runc-v2", ours + "/cmd/ctr"} {
+		list = append(list, recipe{name: path.Base(pkg), module: "node", pkg: pkg, ldflags: ldflags})
+	}
+	for _, pkg := range []string{"ipam/host-local", "main/loopback", "main/ptp"} {
+		list = append(list, recipe{name: path.Base(pkg), module: "node", pkg: plugins + pkg, ldflags: "-s -w"})
+	}
+	return list
 }
 
 // recipes lists every program for a Kubernetes version such as v1.37.2. The
@@ -90,13 +123,12 @@ func cacheKey(goVersion string, all []recipe, goMods ...[]byte) string {
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
-var kubernetesPin = regexp.MustCompile(`(?m)^(?:require)?\s+k8s\.io/kubernetes (v\S+)`)
-
-// pinnedVersion reads the Kubernetes version from the text of a go.mod.
-func pinnedVersion(goMod []byte) (string, error) {
-	m := kubernetesPin.FindSubmatch(goMod)
+// pinnedVersion reads the version of a module from the text of a go.mod.
+func pinnedVersion(goMod []byte, module string) (string, error) {
+	pattern := regexp.MustCompile(`(?m)^(?:require)?\s+` + regexp.QuoteMeta(module) + ` (v\S+)`)
+	m := pattern.FindSubmatch(goMod)
 	if m == nil {
-		return "", fmt.Errorf("no requirement on k8s.io/kubernetes")
+		return "", fmt.Errorf("no requirement on %s", module)
 	}
 	return string(m[1]), nil
 }

@@ -162,7 +162,7 @@ func TestPinnedModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	version, err := pinnedVersion(goMod)
+	version, err := pinnedVersion(goMod, kubernetesSet.pin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestPinnedModules(t *testing.T) {
 			t.Errorf("%s: replaced by %s, want version %s", from, to, staging)
 		}
 	}
-	if _, err := pinnedVersion([]byte("module a\n")); err == nil {
+	if _, err := pinnedVersion([]byte("module a\n"), kubernetesSet.pin); err == nil {
 		t.Error("version of a go.mod without Kubernetes: no error")
 	}
 }
