@@ -114,3 +114,23 @@ func TestCertificatesAreReadable(t *testing.T) {
 		t.Error("no certificate can be read")
 	}
 }
+
+// Elsewhere, so that a path of the source in a program would show.
+func TestTwoBuildsGiveOneDigest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("links a program twice: left out by -short")
+	}
+	o := order{recipe: recipes[1], version: "v1", architecture: "amd64", created: time.Unix(1_700_000_000, 0).UTC()}
+	var digests []string
+	for _, source := range []string{"../../..", copySource(t.Context(), t)} {
+		o.source = source
+		digest, err := build(t.Context(), o, filepath.Join(t.TempDir(), "image.tar"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, digest.String())
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("digests %q", digests)
+	}
+}
