@@ -13,7 +13,7 @@ STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential check fuzz bench bench-dns bench-scale fmt lint tidy clean
+.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node check fuzz bench bench-dns bench-scale fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ images: ## build the container images, amd64 and arm64, as archives in bin/image
 demo: build ## play the story of one Service on a real kernel; SOURCE=kubernetes with a real API server
 	$(GO) run ./test/cmd/demo --source=$(SOURCE) --bin=bin
 
-test: test-unit test-kernel test-system test-differential ## run all tests: units, the real kernel, the real API server
+test: test-unit test-kernel test-system test-differential test-deploy ## run all tests: units, the real kernel, the real API server
 
 # What needs neither a kernel with IPVS nor a control plane.
 test-unit:
@@ -43,6 +43,15 @@ test-kernel:
 # Stock CoreDNS and mooring-dns, asked the same about random clusters.
 test-differential:
 	$(GO) -C test/differential test -count=1 ./...
+
+# What deploy/ holds, against a real API server, and how the images are made.
+test-deploy:
+	$(GO) -C test/deploy test -count=1 ./...
+	$(GO) -C internal/tools/images test -count=1 ./...
+
+# Long: part of nightly runs.
+test-node: ## deploy to a real kubelet and containerd in the kernel machine, update, migrate and go back
+	MOORING_NODE=1 $(GO) test -count=1 -v -timeout 2h ./test/node
 
 # The control plane, what is read from it, and the story as a newcomer sees it.
 test-system: build

@@ -82,7 +82,7 @@ func TestRolesAreExactlyWhatIsUsed(t *testing.T) {
 // runDNS runs the real program under its account until it answers for kube-dns.
 func runDNS(t *testing.T, plane *controlplane.ControlPlane, directory string) {
 	program := filepath.Join(directory, "mooring-dns")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/mooring-dns")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "./cmd/mooring-dns")
 	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
