@@ -1,9 +1,7 @@
 package deploy
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -34,27 +32,16 @@ const (
 	proxyAccount = "system:serviceaccount:kube-system:mooring-proxy"
 )
 
-// auditPolicy has the API server write down what is asked, and nothing of the contents.
-const auditPolicy = `apiVersion: audit.k8s.io/v1
-kind: Policy
-rules:
-  - level: Metadata
-    omitStages: [RequestReceived]
-`
-
 func TestRolesAreExactlyWhatIsUsed(t *testing.T) {
 	directory := t.TempDir()
-	policy, trail := filepath.Join(directory, "policy.yaml"), filepath.Join(directory, "audit.log")
-	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
+	trail, err := controlplane.NewTrail(directory)
+	if err != nil {
 		t.Fatal(err)
 	}
 	plane := start(t, controlplane.Options{
 		Users: []controlplane.User{{Name: dnsAccount}, {Name: proxyAccount}},
-		APIServerFlags: []string{
-			"--audit-policy-file=" + policy, "--audit-log-path=" + trail,
-			// Without it `list` is asked for at the start; else by the audit alone, minutes later.
-			"--feature-gates=WatchList=false",
-		},
+		// Without it `list` is asked for at the start; else by the audit alone, minutes later.
+		APIServerFlags: append(trail.Flags, "--feature-gates=WatchList=false"),
 	})
 	objects, err := kustomize("base")
 	if err != nil {
@@ -149,7 +136,7 @@ func allowed(t *testing.T, role map[string]any) map[string]bool {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
 				for _, verb := range rule.Verbs {
-					uses[use(verb, resource, group)] = true
+					uses[controlplane.Use(verb, resource, group)] = true
 				}
 			}
 		}
@@ -157,13 +144,9 @@ func allowed(t *testing.T, role map[string]any) map[string]bool {
 	return uses
 }
 
-func use(verb, resource, group string) string {
-	return verb + " " + strings.TrimSuffix(resource+"."+group, ".")
-}
-
 // checkUse waits until an account has used what it may, and tells what it asked for besides.
-func checkUse(t *testing.T, trail, account string, want map[string]bool) {
-	var got map[string]bool
+func checkUse(t *testing.T, trail *controlplane.Trail, account string, want map[string]bool) {
+	got := map[string]bool{}
 	within(10*time.Second, func() bool {
 		got = used(t, trail, account)
 		for use := range want {
@@ -178,28 +161,20 @@ func checkUse(t *testing.T, trail, account string, want map[string]bool) {
 	}
 }
 
-// used reads from the audit log what an account has asked for.
-func used(t *testing.T, trail, account string) map[string]bool {
-	file, err := os.Open(trail)
+// used gives what an account has asked for, and complains of what it was refused.
+func used(t *testing.T, trail *controlplane.Trail, account string) map[string]bool {
+	uses, err := trail.Uses(account)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	uses := map[string]bool{}
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var event struct {
-			Verb      string
-			User      struct{ Username string }
-			ObjectRef *struct{ Resource, APIGroup string }
+	all := map[string]bool{}
+	for use, refused := range uses {
+		all[use] = true
+		if refused {
+			t.Errorf("%s was refused to %s", account, use)
 		}
-		if json.Unmarshal(lines.Bytes(), &event) != nil || event.User.Username != account || event.ObjectRef == nil {
-			continue // the last line may be half written
-		}
-		uses[use(event.Verb, event.ObjectRef.Resource, event.ObjectRef.APIGroup)] = true
 	}
-	return uses
+	return all
 }
 
 // eventually asks until the answer is yes, and fails after half a minute.
