@@ -79,7 +79,8 @@ func TestEveryOverlayAndFileOfValuesIsTested(t *testing.T) {
 	}
 }
 
-func TestTheCorefileIsTheExample(t *testing.T) {
+// In a pod there is a place to keep a snapshot, by hand there need not be.
+func TestTheCorefileIsTheExampleWithASnapshot(t *testing.T) {
 	ours, err := os.ReadFile(filepath.Join(root, "dns/Corefile"))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +89,9 @@ func TestTheCorefileIsTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(example), string(ours)); diff != "" {
+	const ttl = "       ttl 30\n"
+	want := strings.Replace(string(example), ttl, ttl+"       snapshot /var/lib/mooring/dns.snapshot\n", 1)
+	if diff := cmp.Diff(want, string(ours)); diff != "" {
 		t.Errorf("-Corefile.example +deploy/dns/Corefile\n%s", diff)
 	}
 }
@@ -143,4 +146,17 @@ func TestContainersHaveNoMoreRightsThanTheyNeed(t *testing.T) {
 	if seen == 0 {
 		t.Error("no container was looked at")
 	}
+}
+
+// environment gives the variables of the first container of a workload's pods.
+func environment(t *testing.T, workload *unstructured.Unstructured) []any {
+	list, _, err := unstructured.NestedSlice(workload.Object, "spec", "template", "spec", "containers")
+	if err != nil || len(list) == 0 {
+		t.Fatalf("no container: %v", err)
+	}
+	variables, _, err := unstructured.NestedSlice(list[0].(map[string]any), "env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return variables
 }
