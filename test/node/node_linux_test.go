@@ -1,0 +1,66 @@
+package node
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mooring-project/mooring/test/controlplane"
+)
+
+// TestKind deploys to a cluster that has neither kube-proxy nor a DNS, as the README says, plays
+// the story of one Service, and updates Mooring itself.
+func TestKind(t *testing.T) {
+	c := start(t, 1)
+	c.kubectl("apply", "-k", "deploy/overlays/kind")
+	c.rollout("daemonset/mooring-proxy")
+	c.rollout("deployment/mooring-dns")
+	nameAndAddress(c)
+	fromOutside(c)
+	l := c.startLoad()
+	comeAndGo(c, l)
+	updateItself(c, l)
+	withoutPrivileges(c, l)
+	rightsSuffice(c)
+}
+
+// withoutPrivileges takes the init container away: on a node whose parameters are right NET_ADMIN is
+// enough.
+func withoutPrivileges(c *cluster, l *load) {
+	since, err := l.report()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.kubectl("-n", "kube-system", "patch", "daemonset", "mooring-proxy", "--type=json", "-p",
+		`[{"op": "remove", "path": "/spec/template/spec/initContainers"}]`)
+	c.rollout("daemonset/mooring-proxy")
+	l.check("mooring-proxy without an init container", since)
+}
+
+// rightsSuffice looks at what the pods asked the API server for, under their accounts.
+func rightsSuffice(c *cluster) {
+	for _, account := range []string{"mooring-dns", "mooring-proxy"} {
+		user := "system:serviceaccount:kube-system:" + account
+		uses, err := c.trail.Uses(user)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for use, refused := range uses {
+			if refused {
+				c.t.Errorf("%s was refused to %s", account, use)
+			}
+		}
+		for _, needed := range []string{
+			controlplane.Use("watch", "services", ""), controlplane.Use("watch", "endpointslices", "discovery.k8s.io"),
+		} {
+			if _, used := uses[needed]; !used {
+				c.t.Errorf("%s never asked to %s; is it seen at all?", account, needed)
+			}
+		}
+		for _, other := range []string{"get secrets", "list secrets", "list configmaps", "create pods", "update services", "delete endpointslices"} {
+			// The exit status tells the same as the answer.
+			if output, _ := c.tryKubectl(append([]string{"auth", "can-i", "--as=" + user}, strings.Fields(other)...)...); output != "no" {
+				c.t.Errorf("may %s %s? %s", account, other, output)
+			}
+		}
+	}
+}
