@@ -207,6 +207,22 @@ func (c *cluster) run(input io.Reader, args ...string) (string, error) {
 	return strings.TrimSpace(output.String()), err
 }
 
+// shell runs commands of a document as their reader would, with the first node as NODE.
+func (c *cluster) shell(heading, commands string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 3*patience)
+	defer cancel()
+	command := c.command(ctx, "bash", "-euo", "pipefail", "-c", commands)
+	command.Env = append(command.Env, "NODE="+c.sites[0].name)
+	var output bytes.Buffer
+	command.Stdout, command.Stderr = &output, &output
+	err := command.Run()
+	c.t.Logf("%s\n%s\n%s", heading, commands, output.String())
+	if err != nil {
+		c.t.Fatalf("%s: %v", heading, err)
+	}
+}
+
 // apply creates or changes the objects of a YAML text.
 func (c *cluster) apply(text string) {
 	c.t.Helper()

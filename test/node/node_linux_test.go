@@ -1,6 +1,7 @@
 package node
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 // the story of one Service, and updates Mooring itself.
 func TestKind(t *testing.T) {
 	c := start(t, 1)
-	c.kubectl("apply", "-k", "deploy/overlays/kind")
+	c.readme("Put it into a cluster")
 	c.rollout("daemonset/mooring-proxy")
 	c.rollout("deployment/mooring-dns")
 	nameAndAddress(c)
@@ -21,6 +22,27 @@ func TestKind(t *testing.T) {
 	updateItself(c, l)
 	withoutPrivileges(c, l)
 	rightsSuffice(c)
+}
+
+// readme runs what a section of the README says of kubectl; a machine of kind has what comes before.
+func (c *cluster) readme(heading string) {
+	c.t.Helper()
+	steps, err := readRunbook(filepath.Join(c.source, "README.md"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ran := 0
+	for _, s := range steps {
+		for line := range strings.Lines(strings.Join(s.commands, "")) {
+			if s.heading == heading && strings.HasPrefix(line, "kubectl ") {
+				c.shell(heading, line)
+				ran++
+			}
+		}
+	}
+	if ran == 0 {
+		c.t.Fatalf("the README has no command of kubectl under %q", heading)
+	}
 }
 
 // withoutPrivileges takes the init container away: on a node whose parameters are right NET_ADMIN is
