@@ -10,9 +10,9 @@ import (
 )
 
 // ask runs mooring-proxy for an action on the node and gives what it prints and its exit status.
-func (n *node) ask(action string) (output string, status int) {
+func (n *node) ask(action string, args ...string) (output string, status int) {
 	n.t.Helper()
-	command := n.command(action)
+	command := n.command(append([]string{action}, args...)...)
 	command.Stderr = n.t.Output()
 	var text []byte
 	var err error

@@ -12,7 +12,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +62,25 @@ type node struct {
 	client    http.Client
 	manifests string
 	process   *exec.Cmd
+	log       journal
+}
+
+// journal keeps what a process has logged.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // needKernel ends a test where the kernel has no IPVS: by a skip, or by a failure where the run is
@@ -76,6 +97,15 @@ func needKernel(t testing.TB) {
 
 func startNode(t *testing.T, objects string, args ...string) *node {
 	t.Helper()
+	n := newNode(t, objects)
+	n.process = n.command(args...)
+	n.start()
+	return n
+}
+
+// newNode makes a node on which nothing runs.
+func newNode(t *testing.T, objects string) *node {
+	t.Helper()
 	needKernel(t)
 	n := &node{t: t, namespace: netns.New(t), manifests: filepath.Join(t.TempDir(), "objects.yaml")}
 	n.client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, address string) (conn net.Conn, err error) {
@@ -84,15 +114,51 @@ func startNode(t *testing.T, objects string, args ...string) *node {
 	}}
 	n.address("172.30.0.11/24")
 	n.write(objects)
-	n.process = n.command(args...)
-	n.process.Stderr = t.Output()
+	return n
+}
+
+// start has the process run until the test ends.
+func (n *node) start() {
+	n.t.Helper()
+	n.process.Stderr = io.MultiWriter(n.t.Output(), &n.log)
 	var err error
 	n.namespace.Do(func() { err = n.process.Start() })
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	t.Cleanup(n.stop)
-	return n
+	n.t.Cleanup(n.stop)
+}
+
+func (n *node) pid() string { return strconv.Itoa(n.process.Process.Pid) }
+
+// pod attaches a pod to the node, which answers on port 8080 until the test ends, and gives the node
+// a way to Services.
+func (n *node) pod(address string) {
+	n.t.Helper()
+	pod, ip, gateway := netns.New(n.t), netip.MustParseAddr(address), netip.MustParseAddr("172.30.0.11")
+	n.namespace.Veth("pod1", pod, "eth0")
+	n.namespace.Route(netip.PrefixFrom(ip, ip.BitLen()), "pod1", netip.Addr{})
+	n.namespace.Route(netip.MustParsePrefix("0.0.0.0/0"), "pod1", netip.Addr{})
+	pod.Address("eth0", netip.PrefixFrom(ip, ip.BitLen()))
+	pod.Route(netip.MustParsePrefix("0.0.0.0/0"), "eth0", gateway)
+	var listener net.Listener
+	var err error
+	pod.Do(func() { listener, err = net.Listen("tcp", address+":8080") })
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { listener.Close() })
+}
+
+// dial tells whether a TCP connection from the node comes about.
+func (n *node) dial(address string) (err error) {
+	n.namespace.Do(func() {
+		var conn net.Conn
+		if conn, err = net.DialTimeout("tcp", address, 5*time.Second); err == nil {
+			err = conn.Close()
+		}
+	})
+	return err
 }
 
 // stop ends mooring-proxy, if it has not ended.
