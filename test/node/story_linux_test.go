@@ -122,7 +122,7 @@ func (c *cluster) reaches(what, from, url string, pods []string) {
 	})
 }
 
-// A load asks http://web.default.svc.cluster.local by name, twenty times a second if it can.
+// A load asks http://web.default.svc.cluster.local by name, five times a second if it can.
 type load struct {
 	c   *cluster
 	url string

@@ -17,7 +17,7 @@ import (
 // interval lies between two requests, patience is how long one may take: emulated machines that
 // start other pods meanwhile are slow.
 const (
-	interval = 50 * time.Millisecond
+	interval = 200 * time.Millisecond
 	patience = 10 * time.Second
 )
 
