@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/state"
 	"github.com/mooring-project/mooring/internal/testkit/netns"
 	"github.com/mooring-project/mooring/proxy/dataplane"
 	"github.com/mooring-project/mooring/proxy/dataplane/sysctl"
@@ -222,6 +223,44 @@ func TestParametersOfTheKernel(t *testing.T) {
 		if got, err := sysctl.Get(name); err != nil || got != want {
 			t.Errorf("%s is %s (%v), want %s", name, got, err, want)
 		}
+	}
+}
+
+// Every scheduler that an annotation may name is one of the kernel, with its flags, and is read back
+// as it was written.
+func TestEverySchedulerOfTheKernel(t *testing.T) {
+	kernel := ready(t)
+	service := &model.Service{
+		Key: model.ServiceKey{Namespace: "default", Name: "web"}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")},
+		Ports: []model.ServicePort{{Protocol: model.TCP, Port: 80}},
+	}
+	endpoints := &model.EndpointSlice{
+		Name: "web", Service: service.Key, Ports: []model.EndpointPort{{Protocol: model.TCP, Port: 8080}},
+		Endpoints: []model.Endpoint{{Addr: netip.MustParseAddr("10.244.1.2"), Ready: true, Serving: true}},
+	}
+	context := plan.Context{Scheduler: "rr", Marks: plan.NewMarks()}
+	have := plan.Plan{}
+	for _, scheduler := range []string{
+		"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sed", "nq", "fo", "ovf", "twos",
+		"sh", "sh,fallback", "sh,port", "sh,fallback,port", "mh", "mh,fallback", "mh,port", "mh,fallback,port",
+	} {
+		service.Annotations = map[string]string{plan.SchedulerAnnotation: scheduler}
+		entry := &state.Service{Service: service, Slices: []*model.EndpointSlice{endpoints}}
+		if problems := context.Problems(entry); len(problems) > 0 {
+			t.Errorf("%s: %+v", scheduler, problems)
+		}
+		want := context.Service(entry)
+		if _, err := kernel.Apply(t.Context(), plan.Diff(have, want)); err != nil {
+			t.Errorf("%s: %v", scheduler, err)
+		}
+		observed, err := kernel.Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), observed.String()); diff != "" {
+			t.Errorf("%s (-plan +kernel):\n%s", scheduler, diff)
+		}
+		have = want
 	}
 }
 
