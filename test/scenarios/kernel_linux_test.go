@@ -71,7 +71,8 @@ func (b *testbed) check(t *testing.T, q question, right oracle.Outcome, kept boo
 		times *= 2 // a masqueraded port may be the same by chance; not twice
 	}
 	moved := map[string]bool{}
-	for range times {
+	// A SYN that is sent again has a turn of its own, so an endpoint may need another question.
+	for asked := 0; asked < times || !kept && len(moved) < len(right.Answers) && asked < 4*times; asked++ {
 		words, another := b.words(q, limit)
 		moved[words] = moved[words] || another
 	}
