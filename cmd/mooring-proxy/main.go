@@ -20,7 +20,10 @@ var version = "unknown"
 // debugFrom is the verbosity from which debug lines are logged, as kube-proxy's -v counts.
 const debugFrom = 4
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	frugal()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	command, err := config.Parse(args)
