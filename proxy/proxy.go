@@ -70,6 +70,9 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 		return err
 	}
 	servers := &servers{config: c, logger: logger, store: store, keeper: keeper}
+	if c.EndpointMetrics {
+		servers.endpoints = endpointReader(kernel, store, logger)
+	}
 	measured := servers.newMetrics(source)
 	options := loopOptions(c, store, own, logger)
 	options.Dataplane, options.Observe, options.Watch = split{kernel, listeners}, measured.Observe, watch.Run

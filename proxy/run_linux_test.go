@@ -239,13 +239,14 @@ endpoints: [{addresses: [10.244.1.2], nodeName: node-1}]
 `
 
 func TestTheSurfaceOfARunningProxy(t *testing.T) {
-	n := startNode(t, objects, "--detect-local-mode=NodeCIDR")
+	n := startNode(t, objects, "--detect-local-mode=NodeCIDR", "--endpoint-metrics")
 	n.want("started", "10256/healthz", 200, `"nodeEligible":true`)
 	n.want("started", "10256/livez", 200, `"IPv4":{"lastUpdated"`)
 	n.want("started", "10249/proxyMode", 200, "ipvs")
 	n.want("started", "10249/configz", 200, `"detectLocalMode": "NodeCIDR"`)
 	n.want("started", "10249/metrics", 200, `mooring_objects{kind="pod-cidr"} 1`)
 	n.want("started", "10249/metrics", 200, `kubeproxy_proxy_healthz_total{code="200"}`)
+	n.want("started", "10249/metrics", 200, `mooring_endpoint_connections_total{endpoint="10.244.1.2:8080",service="default/web",virtual_server="tcp 172.30.0.11:30080"} 0`)
 	n.want("an endpoint here", "30999/", 200, `"localEndpoints": 1`)
 
 	const owned = `mooring_objects{kind="owned"} `

@@ -25,6 +25,8 @@ type servers struct {
 	store  *state.Store
 	status func() reconcile.Status
 	drains func() reconcile.Drains
+	// endpoints reads the endpoints of the kernel; nil if they are not to be measured.
+	endpoints func(visit func(metrics.Endpoint))
 	// keeper keeps the snapshot on disk; nil if there is none.
 	keeper *snapshotfile.Keeper
 }
@@ -34,7 +36,7 @@ func (s *servers) newMetrics(source watch.Source) *metrics.Metrics {
 	sources := metrics.Sources{
 		Store: s.store, Status: func() reconcile.Status { return s.status() }, Freshness: source.Status,
 		Drains: func() reconcile.Drains { return s.drains() },
-		Node:   s.config.Node, Families: families(),
+		Node:   s.config.Node, Families: families(), Endpoints: s.endpoints,
 	}
 	if s.keeper != nil {
 		sources.Disk = s.keeper.Status

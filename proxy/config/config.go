@@ -71,6 +71,8 @@ type Config struct {
 	DrainLedger string
 	// AuditPeriod is how often the kernel is read back; 0 means never.
 	AuditPeriod time.Duration
+	// EndpointMetrics has metrics of each endpoint.
+	EndpointMetrics bool
 	// Snapshot is the file that keeps the last known objects, empty for none;
 	// SnapshotMaxAge is how old they may be to begin with.
 	Snapshot       string
@@ -167,7 +169,8 @@ func (s *settings) resolve() (Config, error) {
 		Scheduler: f.IPVS.Scheduler, SyncPeriod: f.IPVS.SyncPeriod.Duration,
 		TCPTimeout: f.IPVS.TCPTimeout.Duration, TCPFinTimeout: f.IPVS.TCPFinTimeout.Duration, UDPTimeout: f.IPVS.UDPTimeout.Duration,
 		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout, DrainLedger: s.drainLedger, AuditPeriod: s.auditPeriod,
-		Snapshot: s.snapshot, SnapshotMaxAge: s.snapshotMaxAge,
+		EndpointMetrics: s.endpointMetrics,
+		Snapshot:        s.snapshot, SnapshotMaxAge: s.snapshotMaxAge,
 		Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
 		Verbosity: int(f.Logging.Verbosity), LogFormat: f.Logging.Format,
 		Conntrack: s.conntrack(),

@@ -23,6 +23,8 @@ type settings struct {
 	drainTimeout time.Duration
 	drainLedger  string
 	auditPeriod  time.Duration
+	// endpointMetrics has metrics of each endpoint.
+	endpointMetrics bool
 	// snapshot is a file, snapshotMaxAge how old what it holds may be.
 	snapshot       string
 	snapshotMaxAge time.Duration

@@ -28,6 +28,8 @@ type Sources struct {
 	Drains func() reconcile.Drains
 	// Disk tells how the snapshot on disk does; nil if there is none.
 	Disk func() snapshotfile.Status
+	// Endpoints calls visit with each endpoint of the kernel; nil if they are not to be measured.
+	Endpoints func(visit func(Endpoint))
 	// Node is this node's name.
 	Node string
 	// Families are the values of the label ip_family: IPv4, IPv6 or both. A round of our
@@ -76,6 +78,7 @@ func New(sources Sources) *Metrics {
 	m.catalog.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.defineShared()
 	m.defineOwn()
+	m.defineEndpoints()
 	return m
 }
 

@@ -1,0 +1,50 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
+	"github.com/mooring-project/mooring/proxy/plan"
+)
+
+// atOnce is how many virtual servers are read before others may use the data plane.
+const atOnce = 16
+
+// Counters calls visit with each real server of ours and what it holds and has held. Changes go on
+// meanwhile.
+func (k *Kernel) Counters(ctx context.Context, visit func(server plan.Key, holds ipvs.Connections)) error {
+	servers, err := k.ObserveKind(ctx, plan.VirtualServer)
+	if err != nil {
+		return err
+	}
+	keys := make([]plan.Key, 0, len(servers))
+	for key := range servers {
+		keys = append(keys, key)
+	}
+	for part := range slices.Chunk(keys, atOnce) {
+		if err := k.count(ctx, part, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) count(ctx context.Context, servers []plan.Key, visit func(plan.Key, ipvs.Connections)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, server := range servers {
+		_, holds, err := k.ipvs.RealServers(ctx, server)
+		if errors.Is(err, ipvs.ErrNoVirtualServer) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for key, held := range holds {
+			visit(key, held)
+		}
+	}
+	return nil
+}
