@@ -56,8 +56,9 @@ func write(r *report.Report, all []figures, command string) {
 	r.Printf("`%s`, %s, %s, %s.\n\n", command, time.Now().UTC().Format(time.DateOnly), runtime.Version(), report.Processor())
 	r.Printf("A generator plays the API server and nobody the kernel: what is measured are the state, the planner and the loop of `mooring-proxy`, of one\n")
 	r.Printf("node, in one process with the generator. A change is one endpoint that comes or goes, of a Service chosen at random, from the commit of its\n")
-	r.Printf("EndpointSlice until its one operation has been handed to the kernel. Memory is the live heap.\n\n")
-	r.Printf("| Services | endpoints | objects | plan and what is applied | all planned in | a change, median | p99 | allocations | octets |\n|---|---|---|---|---|---|---|---|---|\n")
+	r.Printf("EndpointSlice until its one operation has been handed to the kernel. Memory is the live heap, processor time\n")
+	r.Printf("that of the whole process.\n\n")
+	r.Printf("| Services | endpoints | objects | plan and what is applied | processor time to plan all | a change, median | p99 | allocations | octets |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, f := range all {
 		r.Printf("| %d | %d | %d MiB | %d MiB | %s | %.0f us | %.0f us | %.1f | %.0f |\n", f.services, f.endpoints, f.objects>>20, f.plan>>20,
 			f.all.Round(time.Millisecond), f.median*1e6, f.p99*1e6, f.allocations, f.octets)
