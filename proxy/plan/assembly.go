@@ -156,11 +156,13 @@ func (a *Assembly) Want(key Key) (Value, bool) {
 
 // first gives who gets a group; nil if nobody asks for it.
 func (a *Assembly) first(group Key) *owner {
+	if o, alone := a.sole.get(group); alone {
+		return o
+	}
 	if claims := a.shared[group]; len(claims) > 0 {
 		return claims[0].owner
 	}
-	o, _ := a.sole.get(group)
-	return o
+	return nil
 }
 
 // Owner gives who has an object, or would have it; zero if nobody asks for anything of its group.

@@ -48,7 +48,7 @@ func (o Op) String() string {
 // addPhase orders what comes into being: first what marks and rewrites, then the
 // servers, then what sends traffic to them. A packet that meets a half-done plan thus
 // meets the old one.
-var addPhase = map[Kind]int{
+var addPhase = [...]int{
 	PodCIDR: 1, Owned: 1, OwnedMark: 1, Masquerade: 1, KeepSource: 1, Hairpin: 1, FirewallAllow: 1,
 	VirtualServer: 2, Firewall: 2, RealServer: 3, Split: 4,
 	Pinned: 4, Pin: 4, AffinityTimeout: 4, Affinity: 5, AffinityInside: 5,

@@ -71,7 +71,7 @@ func (c Context) Service(entry *state.Service) Plan {
 	if entry == nil {
 		return Plan{}
 	}
-	s := fragment{Context: c, entry: entry, service: entry.Service, plan: Plan{}, views: map[view]uint32{}}
+	s := fragment{Context: c, entry: entry, service: entry.Service, plan: make(Plan, usual(entry)), views: map[view]uint32{}}
 	if c.Skip(entry.Service) == "" {
 		for _, port := range entry.Service.Ports {
 			for _, address := range fit(entry.Service.ClusterIPs, unfitClusterIP) {
@@ -82,6 +82,15 @@ func (c Context) Service(entry *state.Service) Plan {
 	}
 	c.Marks.keep(entry.Service.Key, s.views)
 	return s.plan
+}
+
+// usual gives how many objects most Services have that have as many endpoints and addresses.
+func usual(entry *state.Service) int {
+	endpoints := 0
+	for _, slice := range entry.Slices {
+		endpoints += len(slice.Endpoints)
+	}
+	return len(entry.Service.Ports) * (3*len(entry.Service.ClusterIPs) + endpoints)
 }
 
 // fragment is the plan of one Service in the making.

@@ -50,3 +50,33 @@ func (s *Store) of(kind Kind) iter.Seq2[Key, Value] {
 		}
 	}
 }
+
+// Keys is a set of very many keys in little memory. It is not safe for concurrent use.
+type Keys struct{ keys table[struct{}] }
+
+// NewKeys gives an empty set.
+func NewKeys() *Keys { return &Keys{newTable[struct{}]()} }
+
+// Len gives the number of keys.
+func (k *Keys) Len() int { return k.keys.len() }
+
+// Has tells whether a key is in the set.
+func (k *Keys) Has(key Key) bool {
+	_, is := k.keys.get(key)
+	return is
+}
+
+// Add puts a key into the set.
+func (k *Keys) Add(key Key) { k.keys.set(key, struct{}{}) }
+
+// Remove takes a key out of the set.
+func (k *Keys) Remove(key Key) { k.keys.delete(key) }
+
+// All gives the keys, in no particular order.
+func (k *Keys) All() []Key {
+	all := make([]Key, 0, k.Len())
+	for key := range k.keys.each(0) {
+		all = append(all, key)
+	}
+	return all
+}

@@ -189,7 +189,7 @@ func (r *Reconciler) happened(a *audit, ops []plan.Op) {
 	objects := 0
 	keys := make([]plan.Key, 0, len(ops))
 	for _, op := range ops {
-		if _, waiting := r.dirty[op.Key]; !waiting {
+		if !r.dirty.Has(op.Key) {
 			objects++
 			if a.first == "" {
 				a.first = op.String()

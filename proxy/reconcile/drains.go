@@ -194,7 +194,7 @@ func (r *Reconciler) finishDrains(ctx context.Context) {
 	}
 	for _, op := range ops {
 		if _, left := r.applied.Get(op.Key); left {
-			r.dirty[op.Key] = struct{}{}
+			r.dirty.Add(op.Key)
 		}
 	}
 	r.touch(again)

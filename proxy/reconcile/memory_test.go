@@ -51,6 +51,25 @@ func TestMemoryOfManyServices(t *testing.T) {
 	})
 }
 
+// BenchmarkColdStart plans and applies everything.
+func BenchmarkColdStart(b *testing.B) {
+	const services, endpoints = 10000, 5
+	store := state.NewStore()
+	store.Update(time.Now(), func(tx *state.Txn) { fill(tx, services, endpoints) })
+	b.ReportAllocs()
+	for b.Loop() {
+		r := New(Options{Store: store, Dataplane: nothing{}, Logger: slog.New(slog.DiscardHandler), Context: nodeContext, DrainTimeout: time.Minute})
+		r.take(nil)
+		for r.planned == nil || !r.queue.empty() {
+			r.round(store.Load())
+			if _, err := r.apply(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/services, "us/service")
+}
+
 // fill puts Services with endpoints on a hundred nodes.
 func fill(tx *state.Txn, services, endpoints int) {
 	var nodes [100]*model.About

@@ -34,7 +34,7 @@ func (r *Reconciler) round(snapshot *state.Snapshot) (begun Round) {
 		begun.Before = snapshot // what is urgent alone
 	}
 	r.update(snapshot)
-	if len(r.dirty) > 0 {
+	if r.dirty.Len() > 0 {
 		r.pending(begun.Began)
 	}
 	return begun
@@ -52,7 +52,7 @@ func (r *Reconciler) pending(now time.Time) {
 
 // observe tells about a round in which something happened.
 func (r *Reconciler) observe(round Round, done []plan.Op, err error) {
-	behind := len(r.dirty) > 0
+	behind := r.dirty.Len() > 0
 	quiet := len(done) == 0 && err == nil && round.Before == round.After && behind == r.behind
 	r.behind = behind
 	if r.options.Observe == nil || quiet {

@@ -3,8 +3,6 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/mooring-project/mooring/proxy/plan"
@@ -27,5 +25,5 @@ func Preview(ctx context.Context, options Options) ([]plan.Op, error) {
 	}
 	r.ahead = true // with everything else
 	r.round(snapshot)
-	return r.operations(slices.Collect(maps.Keys(r.dirty)), time.Now()), nil
+	return r.operations(r.dirty.All(), time.Now()), nil
 }

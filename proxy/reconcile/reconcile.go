@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -104,7 +103,7 @@ type Reconciler struct {
 	ahead bool
 	// dirty are the objects that may not be as they are to be: those in the queue, and those
 	// with which something went wrong.
-	dirty map[plan.Key]struct{}
+	dirty *plan.Keys
 	// refused are those of them that the data plane does not take.
 	refused map[plan.Key]struct{}
 	// news is whether the last round found another one.
@@ -163,7 +162,7 @@ func New(options Options) *Reconciler {
 		assembly:   plan.NewAssembly(),
 		ledger:     drain.NewLedger(options.DrainTimeout),
 		ramps:      slowstart.New(),
-		dirty:      make(map[plan.Key]struct{}),
+		dirty:      plan.NewKeys(),
 		refused:    make(map[plan.Key]struct{}),
 		urgent:     make(map[model.ServiceKey]struct{}),
 		credit:     credit{left: creditFull},
@@ -230,7 +229,7 @@ func (r *Reconciler) take(observed plan.Plan) {
 	if r.planned == nil || !r.planned.Synced {
 		r.found, r.anew = newFound(observed), true
 	}
-	r.queue, r.dirty = queue{}, make(map[plan.Key]struct{})
+	r.queue, r.dirty = queue{}, plan.NewKeys()
 	for _, owner := range r.assembly.Owners() {
 		r.touchOf(owner, r.assembly.Of(owner))
 	}
@@ -342,10 +341,10 @@ func (r *Reconciler) tick(ctx context.Context) {
 	}
 	r.remember(now)
 	r.touch(r.ramps.Growing())
-	if len(r.dirty) > 0 && (r.queue.empty() || r.held) && !now.Before(r.retryAt) {
+	if r.dirty.Len() > 0 && (r.queue.empty() || r.held) && !now.Before(r.retryAt) {
 		r.held = false
 		if r.queue.empty() {
-			r.touch(slices.Collect(maps.Keys(r.dirty)))
+			r.touch(r.dirty.All())
 		}
 	}
 	r.auditOn(ctx, now)
@@ -363,7 +362,7 @@ func (r *Reconciler) nextWake(now time.Time) time.Duration {
 	if at := r.auditAt(); !at.IsZero() {
 		sooner(at.Sub(now))
 	}
-	if len(r.dirty) > 0 && (r.queue.empty() || r.held) {
+	if r.dirty.Len() > 0 && (r.queue.empty() || r.held) {
 		sooner(r.retryAt.Sub(now))
 	}
 	if !r.pollAt.IsZero() {
@@ -466,7 +465,7 @@ func (r *Reconciler) touchOf(owner model.ServiceKey, keys []plan.Key) {
 
 func (r *Reconciler) queueUp(keys []plan.Key, urgent bool) {
 	for _, key := range keys {
-		r.dirty[key] = struct{}{}
+		r.dirty.Add(key)
 	}
 	r.queue.add(keys, urgent)
 }
@@ -479,7 +478,7 @@ func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 	if len(ops) > 0 {
 		done, err = r.do(ctx, ops)
 		for _, op := range done {
-			delete(r.dirty, op.Key)
+			r.dirty.Remove(op.Key)
 		}
 		r.options.Logger.Debug("applied", "operations", len(done), "of", len(ops))
 	}
@@ -505,41 +504,45 @@ func (r *Reconciler) do(ctx context.Context, ops []plan.Op) (done []plan.Op, err
 // operations gives the ordered operations for those of some objects that are dirty and forgets
 // those that are as they are to be.
 func (r *Reconciler) operations(keys []plan.Key, now time.Time) []plan.Op {
-	var ops []plan.Op
+	ops := make([]plan.Op, 0, len(keys))
+	decide := func(kind plan.Kind) {
+		for _, key := range keys {
+			if key.Kind != kind || !r.dirty.Has(key) {
+				continue
+			}
+			if op, needed := r.decide(key, now); needed {
+				ops = append(ops, op)
+			} else {
+				r.dirty.Remove(key)
+			}
+		}
+	}
 	// Real servers are decided first: whether what leads to them may go depends on
 	// whether they stay to drain.
-	slices.SortFunc(keys, realServersFirst)
-	for _, key := range slices.Compact(keys) {
-		if _, dirty := r.dirty[key]; !dirty {
-			continue
-		}
-		if r.found.has(key) {
-			delete(r.dirty, key)
-			continue
-		}
-		have, inHave := r.applied.Get(key)
-		want, inWant := r.assembly.Want(key)
-		want, inWant = r.ledger.Decide(key, have, inHave, want, inWant, now)
-		_, joins := r.applied.Get(key.VirtualServerKey())
-		want = r.ramps.Decide(key, inHave, want, inWant, joins, now)
-		if op, needed := plan.Change(key, have, inHave, want, inWant); needed {
-			ops = append(ops, op)
-		} else {
-			delete(r.dirty, key)
+	decide(plan.RealServer)
+	for kind := range plan.Kinds() {
+		if kind != plan.RealServer {
+			decide(kind)
 		}
 	}
 	plan.Order(ops)
-	return ops
+	return slices.CompactFunc(ops, func(a, b plan.Op) bool { return a.Key == b.Key })
 }
 
-func realServersFirst(a, b plan.Key) int {
-	switch {
-	case a.Kind == plan.RealServer && b.Kind != plan.RealServer:
-		return -1
-	case b.Kind == plan.RealServer && a.Kind != plan.RealServer:
-		return 1
+// decide gives the operation that an object needs.
+func (r *Reconciler) decide(key plan.Key, now time.Time) (op plan.Op, needed bool) {
+	if r.found.has(key) {
+		return op, false
 	}
-	return a.Compare(b)
+	have, inHave := r.applied.Get(key)
+	want, inWant := r.assembly.Want(key)
+	want, inWant = r.ledger.Decide(key, have, inHave, want, inWant, now)
+	joins := false
+	if key.Kind == plan.RealServer {
+		_, joins = r.applied.Get(key.VirtualServerKey())
+	}
+	want = r.ramps.Decide(key, inHave, want, inWant, joins, now)
+	return plan.Change(key, have, inHave, want, inWant)
 }
 
 // report publishes the status and sets the wait before a retry.
@@ -549,22 +552,22 @@ func (r *Reconciler) report(now time.Time, err error) {
 	switch {
 	case r.complete():
 		status.Revision, status.Applied, status.PendingSince = r.planned.Revision, now, time.Time{}
-		if len(r.dirty) == 0 {
+		if r.dirty.Len() == 0 {
 			r.retry = 0
-			r.dirty = make(map[plan.Key]struct{}) // without the room that a burst needed
+			r.dirty = plan.NewKeys() // without the room that a burst needed
 		}
 	case status.PendingSince.IsZero():
 		status.PendingSince = now
 	}
-	if len(r.dirty) > 0 && (r.queue.empty() || r.held) {
+	if r.dirty.Len() > 0 && (r.queue.empty() || r.held) {
 		r.retry = min(max(2*r.retry, retryFirst), retryLast)
 		r.retryAt = now.Add(r.retry)
 	}
 	switch {
 	case r.known(err):
 		r.options.Logger.Debug("still not taken by the data plane", "objects", len(r.refused), "err", err)
-	case len(r.dirty) > 0 && (r.queue.empty() || r.held):
-		r.options.Logger.Error("data plane is behind the plan", "objects", len(r.dirty), "retry", r.retry, "err", err)
+	case r.dirty.Len() > 0 && (r.queue.empty() || r.held):
+		r.options.Logger.Error("data plane is behind the plan", "objects", r.dirty.Len(), "retry", r.retry, "err", err)
 	case err != nil:
 		r.options.Logger.Error("part of the plan is not applied", "err", err)
 	}

@@ -9,7 +9,7 @@ import (
 // known tells whether an error says nothing but what has been logged: once is enough for what
 // cannot be.
 func (r *Reconciler) known(err error) bool {
-	return err != nil && len(r.dirty) == len(r.refused) && !r.anew && !r.news
+	return err != nil && r.dirty.Len() == len(r.refused) && !r.anew && !r.news
 }
 
 // learn notes which objects the data plane does not take. They are tried again from time to time,
@@ -32,13 +32,12 @@ func (r *Reconciler) learn(err error) {
 		}
 	}
 	maps.DeleteFunc(r.refused, func(key plan.Key, _ struct{}) bool {
-		_, dirty := r.dirty[key]
-		return !dirty
+		return !r.dirty.Has(key)
 	})
 }
 
 // complete tells whether the newest planned snapshot is applied, but for what the data plane does
 // not take.
 func (r *Reconciler) complete() bool {
-	return r.planned != nil && len(r.dirty) == len(r.refused) && !r.anew
+	return r.planned != nil && r.dirty.Len() == len(r.refused) && !r.anew
 }
