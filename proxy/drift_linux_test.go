@@ -108,4 +108,4 @@ func TestWhatOthersBreakIsMended(t *testing.T) {
 }
 
 // slowness is how much more time an emulated machine that shares its host may take.
-const slowness = 3
+const slowness = 8

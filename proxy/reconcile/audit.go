@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/mooring-project/mooring/proxy/plan"
@@ -160,6 +161,20 @@ func (r *Reconciler) auditServers(ctx context.Context, a *audit, servers []plan.
 	if err != nil {
 		return err
 	}
+	ops := plan.Diff(r.servers(servers, observed), observed)
+	if slices.ContainsFunc(ops, func(op plan.Op) bool { return op.Verb == plan.Delete }) {
+		// Perhaps their virtual server is gone since it was looked at.
+		if err := r.auditKind(ctx, a, plan.VirtualServer); err != nil {
+			return err
+		}
+		ops = plan.Diff(r.servers(servers, observed), observed)
+	}
+	r.happened(a, ops)
+	return nil
+}
+
+// servers gives the real servers that virtual servers are to have now, as applied.
+func (r *Reconciler) servers(virtualServers []plan.Key, observed plan.Plan) plan.Plan {
 	applied := plan.Plan{}
 	note := func(key plan.Key) {
 		if value, is := r.applied.Get(key); is {
@@ -169,7 +184,14 @@ func (r *Reconciler) auditServers(ctx context.Context, a *audit, servers []plan.
 	for key := range observed {
 		note(key)
 	}
-	for _, server := range servers {
+	if r.found != nil { // which the plan need not have
+		for key := range r.applied.OfKind(plan.RealServer) {
+			if slices.Contains(virtualServers, key.VirtualServerKey()) {
+				note(key)
+			}
+		}
+	}
+	for _, server := range virtualServers {
 		for key := range r.assembly.RealServers(server) {
 			note(key)
 		}
@@ -177,8 +199,7 @@ func (r *Reconciler) auditServers(ctx context.Context, a *audit, servers []plan.
 			note(key)
 		}
 	}
-	r.happened(a, plan.Diff(applied, observed))
-	return nil
+	return applied
 }
 
 // happened notes what somebody else has done.

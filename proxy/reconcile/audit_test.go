@@ -3,6 +3,7 @@ package reconcile
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -93,6 +94,72 @@ func TestAnAuditDuringChangesFindsNothing(t *testing.T) {
 		}
 		if got := f.reconciler.Status().Repaired; got != 0 {
 			t.Errorf("%d repairs of what nobody else has changed", got)
+		}
+	})
+}
+
+// clearing is a data plane that somebody clears while its real servers are read.
+type clearing struct {
+	*counted
+	clear atomic.Bool
+}
+
+func (c *clearing) ObserveServers(ctx context.Context, servers []plan.Key) (plan.Plan, error) {
+	if c.clear.Swap(false) {
+		for _, server := range servers {
+			if err := c.Foreign(plan.Op{Verb: plan.Delete, Key: server}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c.counted.ObserveServers(ctx, servers)
+}
+
+func TestVirtualServersThatGoDuringAnAuditReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		dataplane := &clearing{counted: &counted{}}
+		f := &fixture{store: state.NewStore(), dataplane: dataplane.counted}
+		f.reconciler = New(Options{
+			Store: f.store, Dataplane: dataplane, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Context: nodeContext, DrainTimeout: time.Minute, AuditPeriod: auditPeriod,
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- f.reconciler.Run(ctx) }()
+		service := web("web", "10.96.0.10")
+		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")); tx.SetSynced() })
+		dataplane.clear.Store(true)
+		pass(auditPeriod + time.Second)
+		f.wantPlan(t, "after the audit", served)
+		if dataplane.clear.Load() || bytes.Contains(log.Bytes(), []byte("level=ERROR")) {
+			t.Errorf("log:\n%s", log.String())
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Rounds in which nothing is tried, as when connections are counted, do not put a retry off.
+func TestARetryIsNotPutOff(t *testing.T) {
+	service := web("web", "10.96.0.10")
+	run(t, nil, func(t *testing.T, f *fixture) {
+		leaving, refused := realServer("10.96.0.10", "10.244.1.9:8080"), realServer("10.96.0.10", "10.244.1.2:8080")
+		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.9")); tx.SetSynced() })
+		f.dataplane.SetConnections(leaving, 1)
+		f.dataplane.Refuse(refused, errors.New("refused"))
+		f.commit(func(tx *state.Txn) { tx.PutSlice(slice(service, "10.244.1.2")) })
+		pass(5500 * time.Millisecond) // tried at once and after 1 and 3 seconds
+		f.dataplane.Refuse(refused, nil)
+		pass(2 * time.Second)
+		observed, err := f.dataplane.Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := observed[refused]; got.Weight != 1 || f.reconciler.Status().Draining != 1 {
+			t.Errorf("after 7.5 s: %+v, status %+v", got, f.reconciler.Status())
 		}
 	})
 }

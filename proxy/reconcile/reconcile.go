@@ -487,7 +487,7 @@ func (r *Reconciler) apply(ctx context.Context) (done []plan.Op, err error) {
 		r.options.Logger.Warn("data plane is set up again", "err", err)
 		err = errors.Join(err, r.adopt(ctx))
 	}
-	r.report(now, err)
+	r.report(now, len(done) < len(ops), err)
 	r.credit.spend(time.Since(now), time.Now())
 	return done, err
 }
@@ -545,8 +545,8 @@ func (r *Reconciler) decide(key plan.Key, now time.Time) (op plan.Op, needed boo
 	return plan.Change(key, have, inHave, want, inWant)
 }
 
-// report publishes the status and sets the wait before a retry.
-func (r *Reconciler) report(now time.Time, err error) {
+// report publishes the status and, if something was tried in vain, sets the wait before a retry.
+func (r *Reconciler) report(now time.Time, inVain bool, err error) {
 	status := r.Status()
 	status.Objects, status.Draining, status.Err = r.counts(), r.ledger.Len(), err
 	switch {
@@ -559,14 +559,18 @@ func (r *Reconciler) report(now time.Time, err error) {
 	case status.PendingSince.IsZero():
 		status.PendingSince = now
 	}
-	if r.dirty.Len() > 0 && (r.queue.empty() || r.held) {
+	last := r.queue.empty() || r.held
+	switch {
+	case inVain && last:
 		r.retry = min(max(2*r.retry, retryFirst), retryLast)
 		r.retryAt = now.Add(r.retry)
+	case inVain:
+		r.retryAt = now.Add(retryFirst)
 	}
 	switch {
 	case r.known(err):
 		r.options.Logger.Debug("still not taken by the data plane", "objects", len(r.refused), "err", err)
-	case r.dirty.Len() > 0 && (r.queue.empty() || r.held):
+	case inVain && last:
 		r.options.Logger.Error("data plane is behind the plan", "objects", r.dirty.Len(), "retry", r.retry, "err", err)
 	case err != nil:
 		r.options.Logger.Error("part of the plan is not applied", "err", err)
