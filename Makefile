@@ -13,7 +13,7 @@ STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node check fuzz bench bench-dns bench-scale bench-proxy fmt lint tidy clean
+.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node test-scale check fuzz bench bench-dns bench-scale bench-proxy fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ test-unit:
 # The packages that talk to the kernel, inside the kernel machine.
 test-kernel:
 	$(GO) test -count=1 ./test/vm/...
-	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -exec "$(CURDIR)/test/vm/run" ./proxy ./proxy/dataplane/... ./test/scenarios
+	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -exec "$(CURDIR)/test/vm/run" ./proxy ./proxy/dataplane/... ./test/scenarios
 
 # Stock CoreDNS and mooring-dns, asked the same about random clusters.
 test-differential:
@@ -56,6 +56,11 @@ test-node: ## deploy to a real kubelet and containerd in the kernel machine, and
 # The control plane, what is read from it, and the story as a newcomer sees it.
 test-system: build
 	MOORING_BIN=$(CURDIR)/bin $(GO) test -count=1 -p 1 -timeout 30m $$($(GO) list ./test/... | grep -v /test/vm)
+
+# The long form of what test-kernel has at 10,000 Services, at 50,000 too: some ten minutes.
+test-scale: ## count and measure what a change costs beside up to 50,000 Services, on the real kernel
+	MOORING_SCALE=long MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 1h -exec "$(CURDIR)/test/vm/run" \
+		-run 'DoesNotGrow|Asleep|ManyServices' ./proxy
 
 check: lint ## format, vet, lint, import directions, unit tests with the race detector (needs gcc)
 	$(GO) vet ./...
