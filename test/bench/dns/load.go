@@ -21,6 +21,14 @@ type sample struct {
 	cpu, qps float64
 }
 
+// needDnsperf says how to get what the load is made with, before anything else is measured.
+func needDnsperf() error {
+	if _, err := exec.LookPath("dnsperf"); err != nil {
+		return fmt.Errorf("%w; run: sudo apt-get update && sudo apt-get install --no-install-recommends -y dnsperf, or measure without load: FLAGS='-only latency,memory'", err)
+	}
+	return nil
+}
+
 // dnsperf asks a server a set of questions for some seconds from another core.
 func dnsperf(ctx context.Context, s *server, set *querySet, dir, core string, seconds int) (sample, error) {
 	file := filepath.Join(dir, strings.ReplaceAll(set.name, " ", "-")+".queries")

@@ -100,6 +100,11 @@ type bench struct {
 }
 
 func run(ctx context.Context, o *options) error {
+	if strings.Contains(o.only, "load") {
+		if err := needDnsperf(); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp("", "bench-dns-")
 	if err != nil {
 		return err
