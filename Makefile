@@ -13,7 +13,7 @@ STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node test-scale check fuzz bench bench-dns bench-scale bench-proxy fmt lint tidy clean
+.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node test-scale check fuzz bench bench-dns bench-scale bench-proxy compare fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench-scale: ## memory and the cost of a change beside 100,000 Services and 1,00
 bench-proxy: ## compare with kube-proxy ipvs and nftables on one kernel; an hour or two; FLAGS=-short for a quick look
 	mkdir -p docs
 	$(GO) run ./test/bench/proxy -out docs/benchmarks-proxy.md $(FLAGS)
+
+compare: ## run the scenarios against mooring-proxy and kube-proxy's modes ipvs and nftables; FLAGS=-scenarios=plain for a part
+	$(GO) run ./test/compare -out docs/comparison.md $(FLAGS)
 
 fmt: $(LINT) ## format the code
 	$(LINT) fmt

@@ -33,13 +33,20 @@ type testbed struct {
 
 func newTestbed(t *testing.T) *testbed {
 	t.Helper()
+	b := newHosts(t)
+	b.configure(configurations[0])
+	return b
+}
+
+// newHosts makes the hosts, with nothing that serves Services.
+func newHosts(t *testing.T) *testbed {
+	t.Helper()
 	needIPVS(t)
 	b := &testbed{t: t, lan: netns.New(t), spaces: map[host]*netns.Namespace{}, have: plan.Plan{}}
 	for _, h := range []host{theNode, podHost, localPod, otherNode, remotePod, outsider} {
 		b.spaces[h] = netns.New(t)
 	}
 	b.wire()
-	b.configure(configurations[0])
 	for _, h := range pods {
 		b.listen(h)
 	}
@@ -69,11 +76,13 @@ func (b *testbed) wire() {
 	b.attach(theNode, podHost)
 	b.attach(theNode, localPod)
 	b.attach(otherNode, remotePod)
-	b.spaces[otherNode].Do(func() {
-		for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
-			b.must(sysctl.Ensure(name, "1"))
-		}
-	})
+	for _, h := range []host{theNode, otherNode} {
+		b.spaces[h].Do(func() {
+			for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
+				b.must(sysctl.Ensure(name, "1"))
+			}
+		})
+	}
 	b.spaces[theNode].Do(func() {
 		// The tests ask for more refusals than the kernel sends to one host in a second.
 		for _, name := range []string{"net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"} {
