@@ -17,7 +17,10 @@ const checkAgain = 30 * time.Second
 
 // healthChecks has the healthCheckNodePorts of Services answered.
 type healthChecks struct {
-	node  string
+	node string
+	// proxyName is the service-proxy-name of the Services that are served.
+	proxyName string
+
 	store *state.Store
 	set   *nodeport.Set
 	// addresses gives those that the ports are answered on.
@@ -38,7 +41,7 @@ type checkCounts struct {
 }
 
 func newHealthChecks(c config.Config, store *state.Store, own *addresses, set *nodeport.Set) *healthChecks {
-	h := &healthChecks{node: c.Node, store: store, set: set, moved: make(chan struct{}, 1), addresses: own.nodePorts}
+	h := &healthChecks{node: c.Node, proxyName: c.ServiceProxyName, store: store, set: set, moved: make(chan struct{}, 1), addresses: own.nodePorts}
 	if c.NodePortAddresses.All() {
 		all := everywhere(hasIPv6())
 		h.addresses = func(*model.Node) []netip.Addr { return all }
@@ -77,7 +80,7 @@ func (h *healthChecks) run(ctx context.Context) {
 func (h *healthChecks) apply(snapshot *state.Snapshot) (complete bool) {
 	snapshot.ChangedServices(h.seen, func(key model.ServiceKey, _, now *state.Service) {
 		delete(h.counts, key)
-		if now != nil && now.Service.HealthCheckNodePort != 0 && now.Service.ExternalTrafficPolicy == model.Local && now.Service.ProxyName == "" {
+		if now != nil && now.Service.HealthCheckNodePort != 0 && now.Service.ExternalTrafficPolicy == model.Local && now.Service.ProxyName == h.proxyName {
 			h.counts[key] = countLocal(now, h.node)
 		}
 	})

@@ -178,5 +178,6 @@ func planContext(c config.Config) plan.Context {
 	return plan.Context{
 		Place: policy.Place{Node: c.Node}, PodCIDRs: c.DetectLocal.PodCIDRs,
 		Scheduler: c.Scheduler, LocalhostNodePorts: c.LocalhostNodePorts, ExternalIPs: c.ExternalIPs,
+		ProxyName: c.ServiceProxyName,
 	}
 }

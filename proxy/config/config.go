@@ -73,6 +73,9 @@ type Config struct {
 	AuditPeriod time.Duration
 	// EndpointMetrics has metrics of each endpoint.
 	EndpointMetrics bool
+	// ServiceProxyName is the value of the label service.kubernetes.io/service-proxy-name that
+	// the Services to be served have; empty stands for those without it.
+	ServiceProxyName string
 	// Snapshot is the file that keeps the last known objects, empty for none;
 	// SnapshotMaxAge is how old they may be to begin with.
 	Snapshot       string
@@ -163,7 +166,8 @@ func (s *settings) resolve() (Config, error) {
 		Source: s.source, Kubeconfig: f.ClientConnection.Kubeconfig, Master: s.master,
 		ContentType: f.ClientConnection.ContentType, AcceptContentTypes: f.ClientConnection.AcceptContentTypes,
 		QPS: f.ClientConnection.QPS, Burst: int(f.ClientConnection.Burst), Node: s.node,
-		HealthzAddress: f.HealthzBindAddress, MetricsAddress: f.MetricsBindAddress,
+		ServiceProxyName: s.serviceProxyName,
+		HealthzAddress:   f.HealthzBindAddress, MetricsAddress: f.MetricsBindAddress,
 		BindHardFail: f.BindAddressHardFail, Profiling: f.EnableProfiling,
 		MasqueradeAll: f.IPTables.MasqueradeAll, MasqueradeMark: 1 << *f.IPTables.MasqueradeBit,
 		Scheduler: f.IPVS.Scheduler, SyncPeriod: f.IPVS.SyncPeriod.Duration,

@@ -25,6 +25,8 @@ type settings struct {
 	auditPeriod  time.Duration
 	// endpointMetrics has metrics of each endpoint.
 	endpointMetrics bool
+	// serviceProxyName is --service-proxy-name.
+	serviceProxyName string
 	// snapshot is a file, snapshotMaxAge how old what it holds may be.
 	snapshot       string
 	snapshotMaxAge time.Duration
