@@ -17,10 +17,10 @@ func TestKind(t *testing.T) {
 	c.rollout("deployment/mooring-dns")
 	nameAndAddress(c)
 	fromOutside(c)
-	l := c.startLoad()
-	comeAndGo(c, l)
-	updateItself(c, l)
-	withoutPrivileges(c, l)
+	l, since := c.startLoad()
+	since = comeAndGo(c, l, since)
+	since = updateItself(c, l, since)
+	withoutPrivileges(c, l, since)
 	rightsSuffice(c)
 }
 
@@ -47,11 +47,7 @@ func (c *cluster) readme(heading string) {
 
 // withoutPrivileges takes the init container away: on a node whose parameters are right NET_ADMIN is
 // enough.
-func withoutPrivileges(c *cluster, l *load) {
-	since, err := l.report()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+func withoutPrivileges(c *cluster, l *load, since report) {
 	c.kubectl("-n", "kube-system", "patch", "daemonset", "mooring-proxy", "--type=json", "-p",
 		`[{"op": "remove", "path": "/spec/template/spec/initContainers"}]`)
 	c.rollout("daemonset/mooring-proxy")

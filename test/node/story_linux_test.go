@@ -135,21 +135,24 @@ type report struct {
 	Slowest  float64
 }
 
-// startLoad starts a pod that keeps asking; it has asked with success when this returns.
-func (c *cluster) startLoad() *load {
+// startLoad starts a pod that keeps asking. The report is of the time when it first had success:
+// whoever asks for a Service may be faster than the proxy that hears of it.
+func (c *cluster) startLoad() (*load, report) {
 	c.t.Helper()
 	c.apply(fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: load}, spec: {terminationGracePeriodSeconds: 0, containers: [
 	  {name: load, image: %q, args: ["http://web.default.svc.cluster.local", ":8080"]}]}}`, loadImage))
 	c.kubectl("wait", "--for=condition=Ready", "pod/load", "--timeout="+patience.String())
 	l := &load{c, "http://" + net.JoinHostPort(c.field(".status.podIP", "pod", "load"), "8080")}
+	var first report
 	c.eventually("the load runs", func() error {
-		if r, err := l.report(); err != nil || r.Requests == len(r.Failures) {
+		r, err := l.report()
+		if err != nil || r.Requests == len(r.Failures) {
 			return errors.New(got(fmt.Sprintf("%+v", r), err))
 		}
+		first = r
 		return nil
 	})
-	l.check("before anything happens", report{})
-	return l
+	return l, first
 }
 
 func (l *load) report() (report, error) {
@@ -222,7 +225,7 @@ func fromOutside(c *cluster) {
 }
 
 // comeAndGo changes the pods of web under load.
-func comeAndGo(c *cluster, l *load) {
+func comeAndGo(c *cluster, l *load, since report) report {
 	c.kubectl("delete", "pod", c.pods("app=web")[0], "--wait=false")
 	c.kubectl("scale", "deployment/web", "--replicas=5")
 	c.kubectl("rollout", "status", "deployment/web", "--timeout="+patience.String())
@@ -236,15 +239,11 @@ func comeAndGo(c *cluster, l *load) {
 	})
 	c.kubectl("rollout", "restart", "deployment/web")
 	c.kubectl("rollout", "status", "deployment/web", "--timeout="+patience.String())
-	l.check("a pod deleted, web scaled to 5 and 2, and updated", report{})
+	return l.check("a pod deleted, web scaled to 5 and 2, and updated", since)
 }
 
 // updateItself changes the version of both programs under load.
-func updateItself(c *cluster, l *load) {
-	since, err := l.report()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+func updateItself(c *cluster, l *load, since report) report {
 	c.kubectl("-n", "kube-system", "set", "image", "daemonset/mooring-proxy", "*=localhost/mooring-proxy:"+secondVersion)
 	c.rollout("daemonset/mooring-proxy")
 	if version := c.kubectl("-n", "kube-system", "exec", "daemonset/mooring-proxy", "--", "/mooringctl", "version"); !strings.Contains(version, secondVersion) {
@@ -260,5 +259,5 @@ func updateItself(c *cluster, l *load) {
 		}
 		return nil
 	})
-	l.check("mooring-dns updated", since)
+	return l.check("mooring-dns updated", since)
 }
