@@ -59,7 +59,7 @@ func (s *subject) load(ctx context.Context, askers int, d time.Duration, address
 	for a := range askers {
 		asking.Go(func() {
 			_ = s.client.Run(func() error {
-				for i := a; ctx.Err() == nil; i++ {
+				for i := a; i == a || ctx.Err() == nil; i++ { // once at least, on however busy a machine
 					began := time.Now()
 					if _, err := ask(addresses[i%len(addresses)], time.Second); err != nil {
 						parts[a].failed++
