@@ -18,7 +18,7 @@ func TestMooringProxyDiffersNowhere(t *testing.T) {
 	}
 	t.Chdir("../..")
 	found, _, err := compare(t.Context(), options{
-		subjects: string(peers.Mooring), scenarios: "plain,external-local,source-ranges", configurations: "base",
+		subjects: string(peers.Mooring), scenarios: "plain,external-local,no-endpoints", configurations: "base",
 		timeout: 10 * time.Minute, log: t.Output(),
 	})
 	if err != nil {
