@@ -185,6 +185,9 @@ func (r *Reconciler) Status() Status { return *r.status.Load() }
 // observed at the start.
 func (r *Reconciler) Run(ctx context.Context) error {
 	if err := r.adopt(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // what was interrupted did not go wrong
+		}
 		return err
 	}
 	r.resume()

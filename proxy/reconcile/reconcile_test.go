@@ -395,3 +395,22 @@ func TestABadAnnotationIsToldOnce(t *testing.T) {
 		}
 	})
 }
+
+// interrupted is a data plane that is being set up when the process is asked to end.
+type interrupted struct {
+	*counted
+	ask func()
+}
+
+func (i interrupted) Setup(ctx context.Context) error {
+	i.ask()
+	return ctx.Err()
+}
+
+func TestAnEndWhileTheDataPlaneIsSetUpIsNoError(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := New(Options{Store: state.NewStore(), Dataplane: interrupted{&counted{}, cancel}, Logger: slog.New(slog.DiscardHandler), Context: nodeContext})
+	if err := r.Run(ctx); err != nil {
+		t.Errorf("error %v", err)
+	}
+}
