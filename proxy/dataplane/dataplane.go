@@ -37,6 +37,10 @@ var (
 	ErrNoNftables = errors.New("the kernel has no nftables: run `modprobe nf_tables` on the node, or boot a kernel built with CONFIG_NF_TABLES_INET")
 	// ErrKernelTooOld says that the kernel lacks something newer.
 	ErrKernelTooOld = errors.New("the kernel is too old: Linux 5.10 or newer is needed (nft reject in prerouting, concatenated sets of intervals)")
+	// ErrTimeout and ErrInterrupted say that IPVS has not answered, or that what was listed has
+	// changed each time.
+	ErrTimeout     = ipvs.ErrTimeout
+	ErrInterrupted = ipvs.ErrInterrupted
 	// ErrNoTable says that our nftables table is gone: call Setup.
 	ErrNoTable = nft.ErrNoTable
 )

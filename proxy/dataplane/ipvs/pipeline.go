@@ -175,7 +175,7 @@ func (p *pipeline) list(ctx context.Context, command uint8, of *plan.Key, reset 
 	var err error
 	for range dumpTries {
 		reset()
-		if err = p.dump(ctx, command, of, visit); !errors.Is(err, errInterrupted) {
+		if err = p.dump(ctx, command, of, visit); !errors.Is(err, ErrInterrupted) {
 			return err
 		}
 	}
@@ -205,7 +205,7 @@ func (p *pipeline) dump(ctx context.Context, command uint8, of *plan.Key, visit 
 		return true, nil
 	})
 	if err == nil && interrupted {
-		err = errInterrupted
+		err = ErrInterrupted
 	}
 	return err
 }

@@ -215,7 +215,7 @@ func TestInterruptedListIsMadeAgain(t *testing.T) {
 		"never":       {[][]message{{listed(virtual, 0), done}}, []plan.Key{virtual}, nil},
 		"once":        {[][]message{{listed(other, unix.NLM_F_DUMP_INTR), done}, {listed(virtual, 0), done}}, []plan.Key{virtual}, nil},
 		"at the end":  {[][]message{{listed(other, 0), late}, {listed(virtual, 0), done}}, []plan.Key{virtual}, nil},
-		"always":      {slices.Repeat([][]message{{listed(virtual, 0), late}}, dumpTries), nil, errInterrupted},
+		"always":      {slices.Repeat([][]message{{listed(virtual, 0), late}}, dumpTries), nil, ErrInterrupted},
 		"refused":     {[][]message{{says(0, syscall.EPERM)}}, nil, syscall.EPERM},
 		"failed late": {[][]message{{listed(virtual, 0), {kind: unix.NLMSG_DONE, payload: says(0, syscall.ENOMEM).payload}}}, nil, syscall.ENOMEM},
 	} {

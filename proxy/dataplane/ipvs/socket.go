@@ -20,8 +20,8 @@ const (
 	queueBytes = 1 << 20
 )
 
-// errInterrupted says that what was listed has changed meanwhile.
-var errInterrupted = errors.New("interrupted by a change")
+// ErrInterrupted says that what was listed has changed meanwhile.
+var ErrInterrupted = errors.New("interrupted by a change")
 
 // A socket exchanges messages with the generic netlink of the namespace in which it was opened.
 type socket struct {

@@ -307,13 +307,19 @@ func (t *Table) chains(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// read reads the elements of the sets of some kinds. A set that is not there, or is
-// another version's and holds something else, has none.
-func (t *Table) read(ctx context.Context, exists bool, kinds []plan.Kind) (plan.Plan, error) {
-	result := plan.Plan{}
+// read reads the elements of the sets of some kinds, again if a transaction has come between, of which
+// a list may show a half. One of other software, which may come all the time, does not touch our
+// sets: so the last list counts in any case. A set that is not there, or is another version's and
+// holds something else, has none.
+func (t *Table) read(ctx context.Context, exists bool, kinds []plan.Kind) (result plan.Plan, err error) {
 	if !exists {
-		return result, nil
+		return plan.Plan{}, nil
 	}
+	return undisturbed(func() (uint32, error) { return t.generation(ctx) }, func() (plan.Plan, error) { return t.readOnce(ctx, kinds) })
+}
+
+func (t *Table) readOnce(ctx context.Context, kinds []plan.Kind) (plan.Plan, error) {
+	result := plan.Plan{}
 	for _, f := range []family{ipv4, ipv6} {
 		for _, kind := range kinds {
 			elements, err := t.elements(ctx, listName(kind, f))

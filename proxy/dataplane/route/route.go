@@ -49,7 +49,9 @@ func (d Divert) Lacking() ([]string, error) {
 		if len(rules) != 1 || !d.matches(rules[0]) {
 			lacking = append(lacking, fmt.Sprintf("%s rule fwmark %#x lookup %d is missing, or not the only one", names[family], d.Mark, d.Table))
 		}
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: d.Table, Type: unix.RTN_LOCAL}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+		routes, err := whole(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Table: d.Table, Type: unix.RTN_LOCAL}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +111,22 @@ func (d Divert) setupRule(family int) error {
 
 // rules gives those that look up our table.
 func (d Divert) rules(family int) ([]netlink.Rule, error) {
-	return netlink.RuleListFiltered(family, &netlink.Rule{Table: d.Table}, netlink.RT_FILTER_TABLE)
+	return whole(func() ([]netlink.Rule, error) {
+		return netlink.RuleListFiltered(family, &netlink.Rule{Table: d.Table}, netlink.RT_FILTER_TABLE)
+	})
+}
+
+// listTries is how often something is listed that others change meanwhile.
+const listTries = 5
+
+// whole lists again if something has changed meanwhile, which may have hidden an entry.
+func whole[T any](list func() ([]T, error)) (found []T, err error) {
+	for range listTries {
+		if found, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return found, err
 }
 
 func (d Divert) matches(rule netlink.Rule) bool {
