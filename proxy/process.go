@@ -7,10 +7,12 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mooring-project/mooring/proxy/config"
 	"github.com/mooring-project/mooring/proxy/dataplane/sysctl"
+	"github.com/mooring-project/mooring/proxy/metrics"
 )
 
 // setProcess sets what concerns this process and the connection tracking of the host. What goes
@@ -70,4 +72,39 @@ func setConntrack(c config.Conntrack, processors int, get func(name string) (str
 		errs = append(errs, set(prefix+"tcp_be_liberal", "1"))
 	}
 	return errors.Join(errs...)
+}
+
+// readConntrack tells how full the connection tracking of the host is; that is not known where the
+// kernel has none yet.
+func readConntrack() (table metrics.Conntrack, known bool) {
+	number := func(name string) uint64 {
+		text, err := sysctl.Get("net/netfilter/nf_conntrack_" + name)
+		if err != nil {
+			return 0
+		}
+		value, _ := strconv.ParseUint(text, 10, 64) // the kernel writes a number
+		return value
+	}
+	table.Entries, table.Limit = number("count"), number("max")
+	statistics, err := os.ReadFile("/proc/net/stat/nf_conntrack")
+	if err != nil {
+		return table, table.Limit > 0
+	}
+	table.Dropped = droppedBy(string(statistics))
+	return table, table.Limit > 0
+}
+
+// droppedBy adds up the column drop, in hexadecimal, of all processors.
+func droppedBy(statistics string) (dropped uint64) {
+	lines := strings.Split(strings.TrimSpace(statistics), "\n")
+	names := strings.Fields(lines[0])
+	for _, line := range lines[1:] {
+		for i, field := range strings.Fields(line) {
+			if i < len(names) && names[i] == "drop" {
+				value, _ := strconv.ParseUint(field, 16, 64) // the kernel writes a number
+				dropped += value
+			}
+		}
+	}
+	return dropped
 }

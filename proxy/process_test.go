@@ -54,3 +54,16 @@ func TestSetConntrackGoesOnAfterAnError(t *testing.T) {
 		t.Errorf("error %v after %d attempts", err, tried)
 	}
 }
+
+func TestDroppedBy(t *testing.T) {
+	const statistics = `entries  clashres found new invalid ignore delete chainlength insert insert_failed drop early_drop icmp_error  expect_new expect_create expect_delete search_restart
+00000010  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 0000000a 00000001 00000000  00000000 00000000 00000000 00000000
+00000010  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000010 00000000 00000000  00000000 00000000 00000000 00000000
+`
+	if got := droppedBy(statistics); got != 26 {
+		t.Errorf("%d, want 26", got)
+	}
+	if got := droppedBy(""); got != 0 {
+		t.Errorf("of nothing: %d", got)
+	}
+}

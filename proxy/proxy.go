@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -69,13 +70,14 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	servers := &servers{config: c, logger: logger, store: store, keeper: keeper}
+	counted := newFailures(kernel)
+	servers := &servers{failures: counted.Counts, config: c, logger: logger, store: store, keeper: keeper}
 	if c.EndpointMetrics {
 		servers.endpoints = endpointReader(kernel, store, logger)
 	}
 	measured := servers.newMetrics(source)
 	options := loopOptions(c, store, own, logger)
-	options.Dataplane, options.Observe, options.Watch = split{kernel, listeners}, measured.Observe, watch.Run
+	options.Dataplane, options.Observe, options.Watch = split{counted, listeners}, measured.Observe, watch.Run
 	options.Complain = warnOfProblem(events)
 	loop := reconcile.New(options)
 	servers.status, servers.drains = loop.Status, loop.Drains
@@ -135,7 +137,9 @@ func sourceConfig(c config.Config, logger *slog.Logger) watch.KubernetesConfig {
 		// Headless Services have no address to serve, and may have very many endpoints.
 		Selection: watch.Selection{NoHeadless: true},
 		Want:      watch.Want{Node: c.Node, ServiceCIDRs: true},
-		Logger:    logger,
+		// There, 0 is the default and less than that is never.
+		AuditInterval: cmp.Or(c.WatchAuditPeriod, -1),
+		Logger:        logger,
 	}
 }
 

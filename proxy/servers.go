@@ -27,6 +27,8 @@ type servers struct {
 	drains func() reconcile.Drains
 	// endpoints reads the endpoints of the kernel; nil if they are not to be measured.
 	endpoints func(visit func(metrics.Endpoint))
+	// failures counts what went wrong with the kernel.
+	failures func() map[string]uint64
 	// keeper keeps the snapshot on disk; nil if there is none.
 	keeper *snapshotfile.Keeper
 }
@@ -35,8 +37,8 @@ type servers struct {
 func (s *servers) newMetrics(source watch.Source) *metrics.Metrics {
 	sources := metrics.Sources{
 		Store: s.store, Status: func() reconcile.Status { return s.status() }, Freshness: source.Status,
-		Drains: func() reconcile.Drains { return s.drains() },
-		Node:   s.config.Node, Families: families(), Endpoints: s.endpoints,
+		Drains: func() reconcile.Drains { return s.drains() }, Failures: s.failures, Conntrack: readConntrack,
+		Node: s.config.Node, Families: families(), Endpoints: s.endpoints,
 	}
 	if s.keeper != nil {
 		sources.Disk = s.keeper.Status

@@ -76,6 +76,9 @@ type Config struct {
 	// ServiceProxyName is the value of the label service.kubernetes.io/service-proxy-name that
 	// the Services to be served have; empty stands for those without it.
 	ServiceProxyName string
+	// WatchAuditPeriod is how often what the API server says is compared with what its watches have
+	// said; 0 means never.
+	WatchAuditPeriod time.Duration
 	// Snapshot is the file that keeps the last known objects, empty for none;
 	// SnapshotMaxAge is how old they may be to begin with.
 	Snapshot       string
@@ -173,8 +176,8 @@ func (s *settings) resolve() (Config, error) {
 		Scheduler: f.IPVS.Scheduler, SyncPeriod: f.IPVS.SyncPeriod.Duration,
 		TCPTimeout: f.IPVS.TCPTimeout.Duration, TCPFinTimeout: f.IPVS.TCPFinTimeout.Duration, UDPTimeout: f.IPVS.UDPTimeout.Duration,
 		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout, DrainLedger: s.drainLedger, AuditPeriod: s.auditPeriod,
-		EndpointMetrics: s.endpointMetrics,
-		Snapshot:        s.snapshot, SnapshotMaxAge: s.snapshotMaxAge,
+		EndpointMetrics: s.endpointMetrics, WatchAuditPeriod: s.watchAuditPeriod,
+		Snapshot: s.snapshot, SnapshotMaxAge: s.snapshotMaxAge,
 		Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
 		Verbosity: int(f.Logging.Verbosity), LogFormat: f.Logging.Format,
 		Conntrack: s.conntrack(),

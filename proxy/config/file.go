@@ -60,7 +60,8 @@ func (s *settings) json() ([]byte, error) {
 		"mooring.dev": map[string]any{
 			"source": s.source, "master": s.master, "drainTimeout": s.drainTimeout.String(), "auditPeriod": s.auditPeriod.String(),
 			"endpointMetrics": s.endpointMetrics, "serviceProxyName": s.serviceProxyName,
-			"snapshot": s.snapshot, "snapshotMaxAge": s.snapshotMaxAge.String(), "drainLedger": s.drainLedger,
+			"watchAuditPeriod": s.watchAuditPeriod.String(),
+			"snapshot":         s.snapshot, "snapshotMaxAge": s.snapshotMaxAge.String(), "drainLedger": s.drainLedger,
 			"divertMark": s.mark, "routeTable": s.table, "rulePriority": s.rulePriority,
 		},
 	}, "", "  ")

@@ -150,6 +150,7 @@ func sourceFlags(f *pflag.FlagSet, s *settings) {
 	f.Float32Var(&client.QPS, "kube-api-qps", client.QPS, "requests to the API server in a second")
 	f.Int32Var(&client.Burst, "kube-api-burst", client.Burst, "requests to the API server at once")
 	f.StringVar(&s.serviceProxyName, "service-proxy-name", s.serviceProxyName, "serve the Services whose label service.kubernetes.io/service-proxy-name is this, and no others; empty for those without it")
+	f.DurationVar(&s.watchAuditPeriod, "watch-audit-period", s.watchAuditPeriod, "how often, give or take a half, the API server is asked for what its watches may have missed; 0 for never")
 	f.StringVar(&s.snapshot, "snapshot", s.snapshot, "file that keeps the last known objects, to begin with while the API server is away; none if empty")
 	f.DurationVar(&s.snapshotMaxAge, "snapshot-max-age", s.snapshotMaxAge, "how old what that file holds may be to begin with")
 	f.StringVar(&s.HostnameOverride, "hostname-override", s.HostnameOverride, "name of this node's Node object; the host's name if empty")

@@ -27,6 +27,8 @@ type settings struct {
 	endpointMetrics bool
 	// serviceProxyName is --service-proxy-name.
 	serviceProxyName string
+	// watchAuditPeriod is how often the watches of the API server are audited.
+	watchAuditPeriod time.Duration
 	// snapshot is a file, snapshotMaxAge how old what it holds may be.
 	snapshot       string
 	snapshotMaxAge time.Duration
@@ -44,7 +46,7 @@ const (
 )
 
 func newSettings() *settings {
-	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, drainLedger: "/run/mooring/drains.json", auditPeriod: time.Minute, snapshotMaxAge: 24 * time.Hour, healthzPort: -1, metricsPort: -1}
+	s := &settings{source: "kubernetes", drainTimeout: 15 * time.Minute, drainLedger: "/run/mooring/drains.json", auditPeriod: time.Minute, watchAuditPeriod: 10 * time.Minute, snapshotMaxAge: 24 * time.Hour, healthzPort: -1, metricsPort: -1}
 	setDefaults(&s.KubeProxyConfiguration)
 	return s
 }
@@ -183,6 +185,7 @@ func (s *settings) checkDurations() error {
 		{"conntrack.udpStreamTimeout", s.Conntrack.UDPStreamTimeout.Duration, false},
 		{"--drain-timeout", s.drainTimeout, false},
 		{"--audit-period", s.auditPeriod, false},
+		{"--watch-audit-period", s.watchAuditPeriod, false},
 		{"--snapshot-max-age", s.snapshotMaxAge, true},
 	} {
 		if d.value < 0 || d.positive && d.value == 0 {

@@ -24,6 +24,10 @@ type Sources struct {
 	Store     *state.Store
 	Status    func() reconcile.Status
 	Freshness func() []watch.KindStatus
+	// Failures counts what went wrong with the kernel, by kind.
+	Failures func() map[string]uint64
+	// Conntrack tells how full the kernel's table of connections is; nil if that is not known.
+	Conntrack func() (Conntrack, bool)
 	// Drains tells which endpoints are leaving.
 	Drains func() reconcile.Drains
 	// Disk tells how the snapshot on disk does; nil if there is none.
@@ -50,6 +54,7 @@ type Metrics struct {
 	objects, draining, contactAge, failing, objectsRead, repairs *prometheus.GaugeVec
 	dataplaneRepairs                                             *prometheus.GaugeVec
 	drainConnections, drainSince, drainDeadline, drainUnsaved    *prometheus.GaugeVec
+	failures, conntrackEntries, conntrackLimit, conntrackDropped *prometheus.GaugeVec
 	restoredAge, diskAge, diskBytes, diskFailures                *prometheus.GaugeVec
 	operations, applyErrors, drained, drainCut                   *prometheus.CounterVec
 
@@ -117,6 +122,10 @@ func (m *Metrics) defineOwn() {
 	m.drained = c.counter("mooring_drained_endpoints_total", "Endpoints that have left: clean, or cut if connections were still open at the deadline.", "outcome")
 	m.drainCut = c.counter("mooring_drain_cut_connections_total", "Connections that were still open when their endpoint's deadline passed.")
 	m.dataplaneRepairs = c.gauge("mooring_dataplane_repairs", "Objects of the data plane that somebody else had changed or removed and that were put right, since the start.")
+	m.failures = c.gauge("mooring_dataplane_failures", "Exchanges with the kernel that went wrong, since the start; what they were about is tried again.", "kind")
+	m.conntrackEntries = c.gauge("mooring_conntrack_entries", "Connections that the kernel tracks.")
+	m.conntrackLimit = c.gauge("mooring_conntrack_limit", "Connections that the kernel can track; packets of further ones are dropped.")
+	m.conntrackDropped = c.gauge("mooring_conntrack_dropped", "Packets that the kernel has dropped because the table was full, since the machine's start.")
 	m.operations = c.counter("mooring_operations_total", "Operations done on objects of the data plane.", "kind", "verb")
 	m.applyErrors = c.counter("mooring_apply_errors_total", "Rounds in which something could not be applied; it is tried again.")
 	m.contactAge = c.gauge("mooring_source_contact_age_seconds", "Time since the source of a kind of object was last heard of; an API server that is well is heard of every minute or two.", "kind")
@@ -226,11 +235,27 @@ func (m *Metrics) refresh(now time.Time) {
 	m.draining.WithLabelValues().Set(float64(status.Draining))
 	m.dataplaneRepairs.WithLabelValues().Set(float64(status.Repaired))
 	m.refreshDrains(m.sources.Drains())
+	m.refreshKernel()
 	for _, kind := range m.sources.Freshness() {
 		m.refreshKind(kind, now)
 	}
 	if m.sources.Disk != nil {
 		m.refreshDisk(m.sources.Disk(), newest.Restored, now)
+	}
+}
+
+// Conntrack is how full the kernel's table of connections is, and how many packets were dropped for
+// that.
+type Conntrack struct{ Entries, Limit, Dropped uint64 }
+
+func (m *Metrics) refreshKernel() {
+	for kind, count := range m.sources.Failures() {
+		m.failures.WithLabelValues(kind).Set(float64(count))
+	}
+	if table, known := m.sources.Conntrack(); known {
+		m.conntrackEntries.WithLabelValues().Set(float64(table.Entries))
+		m.conntrackLimit.WithLabelValues().Set(float64(table.Limit))
+		m.conntrackDropped.WithLabelValues().Set(float64(table.Dropped))
 	}
 }
 

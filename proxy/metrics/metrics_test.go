@@ -40,7 +40,9 @@ func newFixture() *fixture {
 	f.Metrics = New(Sources{
 		Store: f.store, Status: func() reconcile.Status { return f.status },
 		Freshness: func() []watch.KindStatus { return f.kinds }, Drains: func() reconcile.Drains { return f.drains },
-		Node: "node-1", Families: []string{ipv4, ipv6},
+		Failures:  func() map[string]uint64 { return map[string]uint64{"no answer": 4} },
+		Conntrack: func() (Conntrack, bool) { return Conntrack{Entries: 5, Limit: 6, Dropped: 7}, true },
+		Node:      "node-1", Families: []string{ipv4, ipv6},
 	})
 	return f
 }
@@ -169,6 +171,10 @@ func TestOwnMetrics(t *testing.T) {
 		f.want(t, "scrape", "mooring_draining_endpoints", " 2")
 		f.want(t, "scrape", "mooring_source_contact_age_seconds", `{kind="services"} 5`)
 		f.want(t, "scrape", "mooring_source_failing", `{kind="nodes"} 1`, `{kind="services"} 0`)
+		f.want(t, "scrape", "mooring_dataplane_failures", `{kind="no answer"} 4`)
+		f.want(t, "scrape", "mooring_conntrack_entries", " 5")
+		f.want(t, "scrape", "mooring_conntrack_limit", " 6")
+		f.want(t, "scrape", "mooring_conntrack_dropped", " 7")
 		f.Probe("/healthz", 503)
 		f.Probe("/livez", 200)
 		f.want(t, "scrape", "kubeproxy_proxy_healthz_total", `{code="503"} 1`)
