@@ -86,9 +86,14 @@ func TestWhatOthersBreakIsMended(t *testing.T) {
 		{"our IPv6 rule is deleted", "ip -6 rule del fwmark 0x1000/0x1000 lookup 20046", time.Second},
 		{"our route is deleted", "ip route del local default dev lo table 20046", time.Second},
 		{"IPVS loses one of our virtual servers", "ipvsadm -D -t 10.96.0.10:80", period + time.Second},
+		{"its scheduler is another one", "ipvsadm -E -t 10.96.0.10:80 -s lc", period + time.Second},
+		{"a real server gets another weight", "ipvsadm -e -t 10.96.0.10:80 -r 10.244.1.2:8080 -m -w 7", period + time.Second},
+		{"it gets a real server of others", "ipvsadm -a -t 10.96.0.10:80 -r 10.244.9.9:8080 -m", period + time.Second},
+		{"our IPv6 route is deleted", "ip -6 route del local default dev lo table 20046", time.Second},
 		{"one of its real servers", "ipvsadm -d -t 10.96.0.10:80 -r 10.244.1.2:8080", period + time.Second},
 		{"IPVS is cleared", "ipvsadm -C && ipvsadm -A -t 192.0.2.1:80 -s wrr", period + time.Second},
 	} {
+		before := n.told()
 		n.shell(c.command)
 		harmed := time.Now()
 		var now string
@@ -103,8 +108,30 @@ func TestWhatOthersBreakIsMended(t *testing.T) {
 		if took > c.within*slowness {
 			t.Errorf("%s: whole again after %s, want %s", c.name, took, c.within)
 		}
+		// The kernel's announcements of one harm may come in two parts.
+		if lines := n.told() - before; lines < 1 || lines > 2 {
+			t.Errorf("%s: told by %d lines", c.name, lines)
+		}
 	}
 	n.want("after the repairs", "10249/metrics", 200, "mooring_dataplane_repairs")
+}
+
+// told gives how often the log says that something is put right.
+func (n *node) told() int { return strings.Count(n.log.String(), mending) }
+
+// mending is what the log says when something is put right.
+const mending = "somebody else has changed the data plane"
+
+// TestDriftInIPVSStaysWithoutTheAudit shows that the test above can fail.
+func TestDriftInIPVSStaysWithoutTheAudit(t *testing.T) {
+	n := startNode(t, objects, "--audit-period=0")
+	n.want("after the start", "10256/healthz", 200, "lastUpdated")
+	n.shell("ipvsadm -D -t 10.96.0.10:80")
+	harmed := n.kernel()
+	time.Sleep(5 * time.Second)
+	if now := n.kernel(); now != harmed || n.told() != 0 {
+		t.Errorf("it was mended, or told of:\n%s", cmp.Diff(harmed, now))
+	}
 }
 
 // slowness is how much more time an emulated machine that shares its host may take.
