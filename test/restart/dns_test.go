@@ -4,11 +4,14 @@ package restart_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,8 +39,31 @@ func (l testLog) Write(p []byte) (int, error) {
 type server struct {
 	t                           *testing.T
 	program, corefile, snapshot string
-	addr                        string
+	addr, pprof                 string
 	process                     *exec.Cmd
+	said                        said
+}
+
+// said is what a program prints, which also goes to the test's log.
+type said struct {
+	log io.Writer
+	// mu guards text.
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write implements io.Writer.
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.Write(p)
+	return s.log.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 func newServer(t *testing.T, kubeconfig string) *server {
@@ -45,14 +71,14 @@ func newServer(t *testing.T, kubeconfig string) *server {
 	directory := t.TempDir()
 	s := &server{
 		t: t, program: filepath.Join(directory, "mooring-dns"), corefile: filepath.Join(directory, "Corefile"),
-		snapshot: filepath.Join(directory, "snapshot"), addr: freeAddress(t),
+		snapshot: filepath.Join(directory, "snapshot"), addr: freeAddress(t), pprof: freeAddress(t), said: said{log: testLog{t}},
 	}
 	build := exec.Command("go", "build", "-o", s.program, "../../cmd/mooring-dns")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
 	_, port, _ := net.SplitHostPort(s.addr)
-	corefile := fmt.Sprintf("cluster.local:%s {\n bind 127.0.0.1\n mooring {\n  kubeconfig %s\n  snapshot %s\n }\n}\n", port, kubeconfig, s.snapshot)
+	corefile := fmt.Sprintf("cluster.local:%s {\n bind 127.0.0.1\n debug\n log\n errors\n pprof %s\n mooring {\n  kubeconfig %s\n  snapshot %s\n }\n}\n", port, s.pprof, kubeconfig, s.snapshot)
 	if err := os.WriteFile(s.corefile, []byte(corefile), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +103,7 @@ func freeAddress(t *testing.T) string {
 func (s *server) start() {
 	s.t.Helper()
 	s.process = exec.Command(s.program, "-conf", s.corefile)
-	s.process.Stdout, s.process.Stderr = testLog{s.t}, testLog{s.t}
+	s.process.Stdout, s.process.Stderr = &s.said, &s.said
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
@@ -204,6 +230,33 @@ func TestDNSStartsWithoutTheAPIServer(t *testing.T) {
 	s.wait("end of the old one", time.Second, "old", missing)
 	if reply := s.ask("web"); reply == nil || !answered(reply) || explained(reply) != "" {
 		t.Errorf("with the API server back:\n%s", reply)
+	}
+	s.holdsBack(plane.Token())
+}
+
+// holdsBack looks for a secret in everything that the server shows, with every log switched on.
+func (s *server) holdsBack(secret string) {
+	s.t.Helper()
+	shown := map[string]string{"log": s.said.String()}
+	for _, page := range []string{"cmdline", "goroutine?debug=2", "heap?debug=1"} {
+		response, err := http.Get("http://" + s.pprof + "/debug/pprof/" + page)
+		if err != nil {
+			s.t.Error(err)
+			continue
+		}
+		text, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		shown[page] = string(text)
+	}
+	snapshot, err := os.ReadFile(s.snapshot)
+	if err != nil {
+		s.t.Error(err)
+	}
+	shown["snapshot"] = string(snapshot)
+	for where, text := range shown {
+		if text == "" || strings.Contains(text, secret) {
+			s.t.Errorf("the token is in the %d octets of %s, or there are none", len(text), where)
+		}
 	}
 }
 
