@@ -13,7 +13,7 @@ STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node test-scale check fuzz bench bench-dns bench-scale bench-proxy compare fmt lint tidy clean
+.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node test-scale soak check fuzz bench bench-dns bench-scale bench-proxy compare fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ test-unit:
 # The packages that talk to the kernel, inside the kernel machine.
 test-kernel:
 	$(GO) test -count=1 ./test/vm/...
-	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -exec "$(CURDIR)/test/vm/run" ./proxy ./proxy/dataplane/... ./test/scenarios
+	MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -exec "$(CURDIR)/test/vm/run" ./proxy ./proxy/dataplane/... ./test/scenarios ./test/survive
 
 # Stock CoreDNS and mooring-dns, asked the same about random clusters.
 test-differential:
@@ -61,6 +61,11 @@ test-system: build
 test-scale: ## count and measure what a change costs beside up to 50,000 Services, on the real kernel
 	MOORING_SCALE=long MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 1h -exec "$(CURDIR)/test/vm/run" \
 		-run 'DoesNotGrow|Asleep|ManyServices' ./proxy
+
+soak: ## the long forms of what survives: 50 restarts, long outages, a million changes; about an hour
+	MOORING_SOAK=1 $(GO) test -count=1 -v -timeout 2h -run TestMemoryGoroutinesAndFilesStayLevel ./proxy
+	MOORING_SOAK=1 MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 1h -exec "$(CURDIR)/test/vm/run" ./test/survive
+	MOORING_SOAK=1 $(GO) test -count=1 -v -timeout 1h -run TestAPIServerAwaySlowOrLying ./test/survive
 
 check: lint ## format, vet, lint, import directions, unit tests with the race detector (needs gcc)
 	$(GO) vet ./...
