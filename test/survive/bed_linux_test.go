@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -168,16 +167,6 @@ func (b *bed) metric(name string) string {
 		}
 	}
 	return ""
-}
-
-// number gives the value of a metric that is a small whole number.
-func (b *bed) number(name string) int {
-	b.t.Helper()
-	value, err := strconv.Atoi(b.metric(name))
-	if err != nil {
-		b.t.Errorf("metric %s: %v", name, err)
-	}
-	return value
 }
 
 // settle is how long something may take that takes less than a second on a machine of its own: on one
