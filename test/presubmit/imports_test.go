@@ -28,7 +28,8 @@ var inner = map[string][]string{
 	"proxy/config":          {},
 	"proxy/health":          {},
 	"proxy/relay":           {"internal/model", "proxy/plan"},
-	"proxy/dataplane":       {"internal/model", "proxy/plan", "proxy/dataplane"},
+	"proxy/dataplane":       {"internal/model", "proxy/plan", "proxy/takeover", "proxy/dataplane"},
+	"proxy/takeover":        {"internal/model", "proxy/plan"},
 	"proxy/slowstart":       {"internal/model", "proxy/plan"},
 	"proxy/reconcile":       {"internal/model", "internal/policy", "internal/state", "proxy/drain", "proxy/plan", "proxy/slowstart"},
 	"proxy":                 {"internal", "proxy"},
@@ -53,7 +54,7 @@ var outer = map[string][]string{
 }
 
 // pure packages do no I/O, read no clock and log nothing.
-var pure = []string{"internal/model", "internal/policy", "proxy/plan", "proxy/drain", "proxy/slowstart"}
+var pure = []string{"internal/model", "internal/policy", "proxy/plan", "proxy/drain", "proxy/slowstart", "proxy/takeover"}
 
 // impure are the standard packages that a pure package does not need.
 var impure = []string{"os", "io", "io/fs", "log", "log/slog", "net", "net/http", "syscall", "context", "os/exec"}
