@@ -32,14 +32,16 @@ var (
 func (k *Kernel) Observe(ctx context.Context) (plan.Plan, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.observe(ctx)
+	return k.observe(ctx, nil)
 }
 
-func (k *Kernel) observe(ctx context.Context) (plan.Plan, error) {
+// observe reads the kernel back; more of it counts as ours than our table says.
+func (k *Kernel) observe(ctx context.Context, more plan.Plan) (plan.Plan, error) {
 	result, err := k.nft.Observe(ctx)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(result, more)
 	ours, err := k.ours(ctx, result)
 	if err != nil {
 		return nil, err
@@ -106,6 +108,7 @@ func (k *Kernel) realServers(ctx context.Context, virtualServers []plan.Key) (pl
 func (k *Kernel) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.keepClients(ctx, ops)
 	run := &run{kernel: k, failed: map[plan.Key]error{}}
 	for len(ops) > 0 {
 		held := nft.Holds(ops[0].Key.Kind)
@@ -124,14 +127,20 @@ func (k *Kernel) Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err 
 	return run.done, errors.Join(run.errs...)
 }
 
-// forget lets UDP sockets that were sending to addresses before these were served begin anew.
+// forget lets UDP sockets that were sending to addresses before these were served begin anew; or,
+// if kube-proxy served them and has led them to endpoints by NAT, those whose endpoint goes.
 func (k *Kernel) forget(done []plan.Op) {
 	var destinations []conntrack.Destination
 	for _, op := range done {
+		if op.Key.Mark != 0 || op.Key.Protocol == model.TCP {
+			continue
+		}
 		served := op.Key.Kind == plan.VirtualServer || op.Key.Kind == plan.Split
-		if op.Verb == plan.Add && served && op.Key.Mark == 0 && op.Key.Protocol != model.TCP {
+		begins := op.Verb == plan.Add && served && !k.translated
+		ends := op.Verb == plan.Delete && op.Key.Kind == plan.RealServer && k.translated
+		if begins || ends {
 			destinations = append(destinations, conntrack.Destination{
-				Protocol: op.Key.Protocol, To: netip.AddrPortFrom(op.Key.Addr, op.Key.Port),
+				Protocol: op.Key.Protocol, To: netip.AddrPortFrom(op.Key.Addr, op.Key.Port), At: op.Key.Endpoint,
 			})
 		}
 	}

@@ -16,15 +16,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
 
 	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
+	"github.com/mooring-project/mooring/proxy/dataplane/kubeproxy"
 	"github.com/mooring-project/mooring/proxy/dataplane/nft"
 	"github.com/mooring-project/mooring/proxy/dataplane/route"
 	"github.com/mooring-project/mooring/proxy/dataplane/sysctl"
 	"github.com/mooring-project/mooring/proxy/plan"
+	"github.com/mooring-project/mooring/proxy/takeover"
 )
 
 // Errors that callers may want to tell apart.
@@ -54,6 +57,10 @@ type Kernel struct {
 	mu   sync.Mutex
 	nft  *nft.Table
 	ipvs *ipvs.Table
+	// translated is set when kube-proxy has led connections to endpoints by NAT.
+	translated bool
+	// templates are those of virtual servers that have been kube-proxy's.
+	templates []ipvs.Template
 }
 
 // Open finds out whether the kernel can do what we need, and changes nothing besides
@@ -179,17 +186,27 @@ func (k *Kernel) warn() {
 }
 
 // Cleanup removes the virtual servers that are ours, the nftables table, the routing
-// rule and its table, and nothing else.
+// rule and its table, and nothing else. Virtual servers that kube-proxy has taken back since
+// stay: their addresses are on its device, or their ports among its NodePorts.
 func (k *Kernel) Cleanup(ctx context.Context) error {
+	found, err := k.Leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	taken := takeover.Decide(found).Adopt
+	isTaken := func(key plan.Key) bool {
+		_, is := slices.BinarySearchFunc(taken, key, plan.Key.Compare)
+		return is
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	observed, err := k.observe(ctx)
+	observed, err := k.observe(ctx, nil)
 	if err != nil {
 		return err
 	}
 	var ops []plan.Op
 	for key := range observed {
-		if key.Kind == plan.VirtualServer {
+		if key.Kind == plan.VirtualServer && !isTaken(key) {
 			ops = append(ops, plan.Op{Verb: plan.Delete, Key: key})
 		}
 	}
@@ -199,7 +216,7 @@ func (k *Kernel) Cleanup(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", ops[i], err)
 		}
 	}
-	return errors.Join(k.nft.Cleanup(ctx), k.divert.Cleanup())
+	return errors.Join(kubeproxy.Reroute(), kubeproxy.RemoveDevice(takeover.HeldDevice), k.nft.Cleanup(ctx), k.divert.Cleanup())
 }
 
 // classify turns the kernel's bare numbers into errors that say what to do.

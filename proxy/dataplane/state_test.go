@@ -104,7 +104,7 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 	}
 	expect(t, kernel, some())
 	if got := strings.Join(chains(t), " "); got != "affinity-10 affinity-10-masqueraded forward input inside kept kept-masqueraded "+
-		"layout-3 leave output outside outside-masqueraded postrouting prerouting received refuse reroute sent unserved unusable" {
+		"layout-3 leave output outside outside-masqueraded postrouting prerouting received refuse reroute sent translated translated-output unserved unusable" {
 		t.Errorf("chains: %s", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -35,6 +36,8 @@ const many = 16
 type Destination struct {
 	Protocol model.Protocol
 	To       netip.AddrPort
+	// At is who answers, for those alone that NAT has led there; the zero value is anybody.
+	At netip.AddrPort
 }
 
 // Forget deletes the entries of connections to some destinations. The kernel looks for them
@@ -42,8 +45,8 @@ type Destination struct {
 // every IPv6 address for the one it looks for but that one (ctnetlink_filter_match_tuple).
 // Otherwise, and for many, the whole table is read.
 func Forget(destinations []Destination) error {
-	ipv6 := func(d Destination) bool { return d.To.Addr().Is6() }
-	if len(destinations) >= many || slices.ContainsFunc(destinations, ipv6) {
+	unfit := func(d Destination) bool { return d.To.Addr().Is6() || d.At.IsValid() }
+	if len(destinations) >= many || slices.ContainsFunc(destinations, unfit) {
 		return dumped(destinations)
 	}
 	for _, d := range destinations {
@@ -92,7 +95,14 @@ type filter map[Destination]struct{}
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
 func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	addr, _ := netip.AddrFromSlice(flow.Forward.DstIP)
-	_, match := f[Destination{model.Protocol(flow.Forward.Protocol), netip.AddrPortFrom(addr.Unmap(), flow.Forward.DstPort)}]
-	return match
+	d := Destination{Protocol: model.Protocol(flow.Forward.Protocol), To: addrPort(flow.Forward.DstIP, flow.Forward.DstPort)}
+	_, anybody := f[d]
+	d.At = addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
+	_, somebody := f[d]
+	return anybody || somebody
+}
+
+func addrPort(ip net.IP, port uint16) netip.AddrPort {
+	addr, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(addr.Unmap(), port)
 }

@@ -111,6 +111,9 @@ func sets(table *nftables.Table) map[string]*nftables.Set {
 			add(&nftables.Set{Name: coverName(kind, f), KeyType: f.addr, Interval: true})
 		}
 	}
+	for _, f := range []family{ipv4, ipv6} {
+		add(&nftables.Set{Name: heldName(f), KeyType: f.addr})
+	}
 	add(&nftables.Set{Name: detectName, KeyType: nftables.TypeNFProto})
 	return result
 }

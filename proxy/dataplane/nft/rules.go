@@ -17,6 +17,8 @@ import (
 //	hook         ours  after                          before
 //	prerouting   -140  conntrack -200, mangle -150    dstnat -100: hostPort rules must not
 //	                                                  take what goes to a Service
+//	translated    -99  dstnat -100, at prerouting     [requests -98]
+//	                   and at output
 //	input          90  filter 0, security 50: a       [replies 98, requests 99]: still the
 //	                   firewall may match the bit     Service's address; what IPVS sends on
 //	                                                  carries the packet's mark
@@ -30,6 +32,7 @@ import (
 const (
 	priorityEarly  = -140
 	priorityInput  = 90
+	priorityNATed  = -99
 	prioritySource = 100
 	priorityLeave  = 110
 
@@ -70,6 +73,7 @@ func (s skeleton) write() {
 	s.unserved("unusable", drop())
 	s.clients()
 	s.prerouting()
+	s.translated()
 	s.input()
 	s.crossing("forward", nftables.ChainHookForward, false)
 	s.crossing("output", nftables.ChainHookOutput, true)
@@ -119,6 +123,22 @@ func (s skeleton) prerouting() {
 		s.filter(c, f, false)
 		s.rule(c, is(f), packetDestination(f), in(plan.Divert, f), setMark(s.config.Mark))
 		s.rule(c, protocol(f.icmp), state(expr.CtStateBitRELATED), reportedSource(f), in(plan.Divert, f), setMark(s.config.Mark))
+	}
+}
+
+// translated lets connections go that have been given another destination by NAT: by kube-proxy, as
+// long as its rules are there, and for good those that began then. They are to get where that
+// leads, and IPVS is to choose nothing for them. Replies that NAT has given a held address as their
+// destination are led to the host.
+func (s skeleton) translated() {
+	c := s.hook("translated", nftables.ChainHookPrerouting, priorityNATed, nftables.ChainTypeFilter)
+	s.rule(c, marked(s.config.Mark), hasNewDestination(), clearMark(s.config.Mark))
+	for _, f := range []family{ipv4, ipv6} {
+		s.rule(c, is(f), addressAt(f, destination, first), lookup(heldName(f), false), replies(), setMark(s.config.Mark))
+	}
+	c = s.hook("translated-output", nftables.ChainHookOutput, priorityNATed, nftables.ChainTypeFilter)
+	for _, f := range []family{ipv4, ipv6} {
+		s.rule(c, is(f), hasMarkOf(f), hasNewDestination(), changeMark(0, 0))
 	}
 }
 
@@ -288,6 +308,13 @@ func protocol(number byte) []expr.Any {
 
 func state(bits uint32) []expr.Any {
 	return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, bitwise(bits, 0), notZero()}
+}
+
+// destinationNAT is IPS_DST_NAT (nf_conntrack_common.h).
+const destinationNAT = 1 << 5
+
+func hasNewDestination() []expr.Any {
+	return []expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: 1}, bitwise(destinationNAT, 0), notZero()}
 }
 
 // end is which of its addresses to read from a packet.
