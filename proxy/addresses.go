@@ -13,6 +13,7 @@ import (
 	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/proxy/config"
 	"github.com/mooring-project/mooring/proxy/dataplane/address"
+	"github.com/mooring-project/mooring/proxy/takeover"
 )
 
 // addresses knows the host's addresses as they come and go, and those of them that serve
@@ -35,7 +36,8 @@ func newAddresses(c config.Config, logger *slog.Logger) (*addresses, error) {
 
 // read looks at all interfaces.
 func (a *addresses) read() error {
-	found, err := net.InterfaceAddrs()
+	// These devices have addresses of Services, which are not the node's.
+	found, err := address.List(takeover.Device, takeover.HeldDevice)
 	if err != nil {
 		return fmt.Errorf("addresses of the node: %w", err)
 	}

@@ -45,6 +45,11 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if c.AdoptKubeProxy {
+		if err := awaitEnd(ctx, c, logger); err != nil {
+			return nil //nolint:nilerr // ctx ended before kube-proxy
+		}
+	}
 	own, err := newAddresses(c, logger)
 	if err != nil {
 		return err
@@ -71,7 +76,8 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 		return err
 	}
 	counted := newFailures(kernel)
-	servers := &servers{failures: counted.Counts, config: c, logger: logger, store: store, keeper: keeper}
+	adoption := newAdoption(kernel, logger)
+	servers := &servers{failures: counted.Counts, config: c, logger: logger, store: store, keeper: keeper, held: adoption.heldAddresses}
 	if c.EndpointMetrics {
 		servers.endpoints = endpointReader(kernel, store, logger)
 	}
@@ -79,6 +85,11 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	options := loopOptions(c, store, own, logger)
 	options.Dataplane, options.Observe, options.Watch = split{counted, listeners}, measured.Observe, watch.Run
 	options.Complain = warnOfProblem(events)
+	if c.AdoptKubeProxy {
+		adoption.join(&options)
+	} else {
+		adoption.warn(ctx)
+	}
 	loop := reconcile.New(options)
 	servers.status, servers.drains = loop.Status, loop.Drains
 	checks := newHealthChecks(c, store, own, nodeport.NewSet(servers.healthy, logger))
@@ -91,6 +102,9 @@ func Run(ctx context.Context, c config.Config, logger *slog.Logger) error {
 		group.Go(func() error { keeper.Run(ctx, store); return nil })
 	}
 	group.Go(func() error { return loop.Run(ctx) })
+	if c.AdoptKubeProxy {
+		group.Go(func() error { adoption.run(ctx); return nil })
+	}
 	group.Go(func() error { checks.run(ctx); return nil })
 	group.Go(func() error { events.Run(ctx); return nil })
 	group.Go(func() error {

@@ -29,6 +29,8 @@ type servers struct {
 	endpoints func(visit func(metrics.Endpoint))
 	// failures counts what went wrong with the kernel.
 	failures func() map[string]uint64
+	// held counts the addresses held after a takeover from kube-proxy.
+	held func() int
 	// keeper keeps the snapshot on disk; nil if there is none.
 	keeper *snapshotfile.Keeper
 }
@@ -38,7 +40,7 @@ func (s *servers) newMetrics(source watch.Source) *metrics.Metrics {
 	sources := metrics.Sources{
 		Store: s.store, Status: func() reconcile.Status { return s.status() }, Freshness: source.Status,
 		Drains: func() reconcile.Drains { return s.drains() }, Failures: s.failures, Conntrack: readConntrack,
-		Node: s.config.Node, Families: families(), Endpoints: s.endpoints,
+		Node: s.config.Node, Families: families(), Endpoints: s.endpoints, Held: s.held,
 	}
 	if s.keeper != nil {
 		sources.Disk = s.keeper.Status

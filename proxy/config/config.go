@@ -83,6 +83,8 @@ type Config struct {
 	// SnapshotMaxAge is how old they may be to begin with.
 	Snapshot       string
 	SnapshotMaxAge time.Duration
+	// AdoptKubeProxy has what kube-proxy has left on the node taken over and removed.
+	AdoptKubeProxy bool
 	// Mark is the one bit of the packet mark that diverts a packet to this host, Table the
 	// route table it is looked up in, RulePriority the place of the rule that says so; 0
 	// leaves the data plane's defaults.
@@ -178,7 +180,7 @@ func (s *settings) resolve() (Config, error) {
 		OOMScoreAdj: int(*f.OOMScoreAdj), DrainTimeout: s.drainTimeout, DrainLedger: s.drainLedger, AuditPeriod: s.auditPeriod,
 		EndpointMetrics: s.endpointMetrics, WatchAuditPeriod: s.watchAuditPeriod,
 		Snapshot: s.snapshot, SnapshotMaxAge: s.snapshotMaxAge,
-		Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
+		AdoptKubeProxy: s.adoptKubeProxy, Mark: s.mark, Table: s.table, RulePriority: s.rulePriority,
 		Verbosity: int(f.Logging.Verbosity), LogFormat: f.Logging.Format,
 		Conntrack: s.conntrack(),
 	}

@@ -32,6 +32,8 @@ type settings struct {
 	// snapshot is a file, snapshotMaxAge how old what it holds may be.
 	snapshot       string
 	snapshotMaxAge time.Duration
+	// adoptKubeProxy is --adopt-kube-proxy.
+	adoptKubeProxy bool
 	mark           uint32
 	table          int
 	rulePriority   int

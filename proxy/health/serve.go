@@ -60,10 +60,17 @@ func (l Listener) serve(ctx context.Context, handler http.Handler) error {
 	return nil
 }
 
+// ServerName is what all servers of mooring-proxy say they are.
+const ServerName = "mooring-proxy"
+
 // NewHTTP gives a server for short requests from probes.
 func NewHTTP(handler http.Handler, logger *slog.Logger) *http.Server {
+	named := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", ServerName)
+		handler.ServeHTTP(w, r)
+	})
 	return &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: named, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }

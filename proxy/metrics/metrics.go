@@ -34,6 +34,8 @@ type Sources struct {
 	Disk func() snapshotfile.Status
 	// Endpoints calls visit with each endpoint of the kernel; nil if they are not to be measured.
 	Endpoints func(visit func(Endpoint))
+	// Held counts the addresses that are held after a takeover from kube-proxy; nil if there is none.
+	Held func() int
 	// Node is this node's name.
 	Node string
 	// Families are the values of the label ip_family: IPv4, IPv6 or both. A round of our
@@ -55,6 +57,7 @@ type Metrics struct {
 	dataplaneRepairs                                             *prometheus.GaugeVec
 	drainConnections, drainSince, drainDeadline, drainUnsaved    *prometheus.GaugeVec
 	failures, conntrackEntries, conntrackLimit, conntrackDropped *prometheus.GaugeVec
+	held                                                         *prometheus.GaugeVec
 	restoredAge, diskAge, diskBytes, diskFailures                *prometheus.GaugeVec
 	operations, applyErrors, drained, drainCut                   *prometheus.CounterVec
 
@@ -132,6 +135,7 @@ func (m *Metrics) defineOwn() {
 	m.failing = c.gauge("mooring_source_failing", "1 if a kind of object cannot be read at present, 0 if it can.", "kind")
 	m.objectsRead = c.gauge("mooring_source_listed", "1 once everything of a kind has been read, 0 before.", "kind")
 	m.repairs = c.gauge("mooring_source_audit_repairs", "Objects of a kind whose changes the watch had missed and the audit has found, since the start.", "kind")
+	m.held = c.gauge("mooring_kube_proxy_held_addresses", "Addresses of Services that are held because connections of this host from before the takeover from kube-proxy have them as their source.")
 	m.restoredAge = c.gauge("mooring_restored_age_seconds", "Age of the snapshot from disk that is served; 0 once the API server has been reached.")
 	m.diskAge = c.gauge("mooring_disk_snapshot_age_seconds", "Time since what the snapshot on disk holds was last known to be current.")
 	m.diskBytes = c.gauge("mooring_disk_snapshot_bytes", "Size of the snapshot on disk.")
@@ -238,6 +242,9 @@ func (m *Metrics) refresh(now time.Time) {
 	m.refreshKernel()
 	for _, kind := range m.sources.Freshness() {
 		m.refreshKind(kind, now)
+	}
+	if m.sources.Held != nil {
+		m.held.WithLabelValues().Set(float64(m.sources.Held()))
 	}
 	if m.sources.Disk != nil {
 		m.refreshDisk(m.sources.Disk(), newest.Restored, now)
