@@ -17,6 +17,8 @@ const (
 	Mooring           Subject = "mooring-proxy"
 	KubeProxyIPVS     Subject = "kube-proxy ipvs"
 	KubeProxyNFTables Subject = "kube-proxy nftables"
+	// KubeProxyIPTables is not compared with; it may have to be taken over from.
+	KubeProxyIPTables Subject = "kube-proxy iptables"
 )
 
 // Subjects are all of them.

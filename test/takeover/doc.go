@@ -1,0 +1,7 @@
+// Package takeover has mooring-proxy take over from the kube-proxy of a Kubernetes release, in each
+// of its modes, and give back, while connections of every kind are held and new ones made all
+// the time: both proxies are processes that follow a real API server, on a real kernel.
+//
+// The test prepares on the host and goes on in the kernel machine. MOORING_SOAK=1 has it run in its
+// long form.
+package takeover
