@@ -13,7 +13,7 @@ STOCK    := $(CACHE)/stock/1.15.0
 # The linter is built once for each version; the key is its module file.
 LINT     := $(CACHE)/tools/golangci-lint-$(shell cksum internal/tools/golangci/go.sum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)
 
-.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node test-scale soak check fuzz bench bench-dns bench-scale bench-proxy compare fmt lint tidy clean
+.PHONY: help build $(BINARIES) images demo test test-unit test-kernel test-system test-differential test-deploy test-node test-takeover test-scale soak check fuzz bench bench-dns bench-scale bench-proxy compare fmt lint tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ test-deploy:
 # Long: part of nightly runs.
 test-node: ## deploy to a real kubelet and containerd in the kernel machine, and update
 	MOORING_NODE=1 $(GO) test -count=1 -v -timeout 2h ./test/node
+
+# Long, and experimental as what it tests.
+test-takeover: ## take over from kube-proxy in each of its modes, and give back, under connections
+	MOORING_TAKEOVER=1 $(GO) test -count=1 -v -timeout 1h ./test/takeover
 
 # The control plane, what is read from it, and the story as a newcomer sees it.
 test-system: build

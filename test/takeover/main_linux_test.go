@@ -10,14 +10,17 @@ import (
 	"github.com/mooring-project/mooring/test/vm"
 )
 
+// wanted is the variable that has the tests of this package run.
+const wanted = "MOORING_TAKEOVER"
+
 // onHost runs a test of this package in the kernel machine, where it is to go on, and is true then.
 func onHost(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(peers.UpstreamVariable) != "" {
 		return false
 	}
-	if testing.Short() {
-		t.Skip("the kernel machine and kube-proxy take minutes the first time; run without -short")
+	if os.Getenv(wanted) == "" {
+		t.Skipf("takes many minutes; `make test-takeover` runs it (%s=1)", wanted)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
