@@ -50,7 +50,7 @@ test-deploy:
 	$(GO) -C internal/tools/images test -count=1 ./...
 
 # Long: part of nightly runs.
-test-node: ## deploy to a real kubelet and containerd in the kernel machine, and update
+test-node: ## deploy to a real kubelet and containerd in the kernel machine, update, migrate and go back
 	MOORING_NODE=1 $(GO) test -count=1 -v -timeout 2h ./test/node
 
 # Long, and experimental as what it tests.

@@ -15,6 +15,7 @@ var variants = []struct{ overlay, values string }{
 	{"base", ""},
 	{"overlays/kind", "values/kind.yaml"},
 	{"overlays/kubeadm", "values/kubeadm.yaml"},
+	{"overlays/migration", "values/migration.yaml"},
 	{"overlays/trial", "values/trial.yaml"},
 	{"overlays/node-local-dns", "values/node-local-dns.yaml"},
 }
