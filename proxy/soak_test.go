@@ -38,7 +38,7 @@ func TestMemoryGoroutinesAndFilesStayLevel(t *testing.T) {
 		changes = 1_000_000
 	}
 	if testing.Short() {
-		changes = 4_000
+		t.Skip("a few thousand changes are not enough for maps to have their final size; run without -short")
 	}
 	seed := rand.Uint64()
 	if text := os.Getenv("MOORING_SEED"); text != "" {
