@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,11 +37,11 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// server is mooring-dns on a port of its own.
+// server is mooring-dns on ports of its own.
 type server struct {
 	t                           *testing.T
 	program, corefile, snapshot string
-	addr, pprof                 string
+	addr, ready, metrics, pprof string
 	process                     *exec.Cmd
 	said                        said
 }
@@ -71,14 +73,16 @@ func newServer(t *testing.T, kubeconfig string) *server {
 	directory := t.TempDir()
 	s := &server{
 		t: t, program: filepath.Join(directory, "mooring-dns"), corefile: filepath.Join(directory, "Corefile"),
-		snapshot: filepath.Join(directory, "snapshot"), addr: freeAddress(t), pprof: freeAddress(t), said: said{log: testLog{t}},
+		snapshot: filepath.Join(directory, "snapshot"), addr: freeAddress(t), ready: freeAddress(t), metrics: freeAddress(t), pprof: freeAddress(t),
+		said: said{log: testLog{t}},
 	}
 	build := exec.Command("go", "build", "-o", s.program, "../../cmd/mooring-dns")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
 	_, port, _ := net.SplitHostPort(s.addr)
-	corefile := fmt.Sprintf("cluster.local:%s {\n bind 127.0.0.1\n debug\n log\n errors\n pprof %s\n mooring {\n  kubeconfig %s\n  snapshot %s\n }\n}\n", port, s.pprof, kubeconfig, s.snapshot)
+	corefile := fmt.Sprintf("cluster.local:%s {\n bind 127.0.0.1\n debug\n log\n errors\n pprof %s\n ready %s\n prometheus %s\n mooring {\n  kubeconfig %s\n  snapshot %s\n }\n}\n",
+		port, s.pprof, s.ready, s.metrics, kubeconfig, s.snapshot)
 	if err := os.WriteFile(s.corefile, []byte(corefile), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +130,36 @@ func (s *server) ask(name string) *dns.Msg {
 		return nil
 	}
 	return reply
+}
+
+// get fetches a page; empty if that fails.
+func get(address, path string) string {
+	response, err := http.Get("http://" + address + path) //nolint:noctx // on the loopback interface
+	if err != nil {
+		return ""
+	}
+	defer response.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	content, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return ""
+	}
+	return string(content)
+}
+
+var contactAge = regexp.MustCompile(`(?m)^coredns_mooring_source_contact_age_seconds\{kind="services".*\} (\S+)$`)
+
+// age gives how long ago the server last heard of Services, by its metrics.
+func (s *server) age() time.Duration {
+	found := contactAge.FindStringSubmatch(get(s.metrics, "/metrics"))
+	if found == nil {
+		return -1
+	}
+	seconds, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return time.Duration(seconds * float64(time.Second))
 }
 
 // explained gives the extended errors of an answer.
@@ -258,6 +292,40 @@ func (s *server) holdsBack(secret string) {
 			s.t.Errorf("the token is in the %d octets of %s, or there are none", len(text), where)
 		}
 	}
+}
+
+// TestDNSKeepsAnsweringWithoutTheAPIServer takes the API server away from a server that runs: it
+// answers as before, and is ready, while its metric of the age of what it knows grows; and it
+// follows when the API server comes back.
+func TestDNSKeepsAnsweringWithoutTheAPIServer(t *testing.T) {
+	plane, api := startControlPlane(t)
+	create(t.Context(), t, api, "web")
+	s := newServer(t, plane.Kubeconfig())
+	s.start()
+	s.wait("answer", 20*time.Second, "web", answered)
+	create(t.Context(), t, api, "young")
+	s.wait("new Service", 20*time.Second, "young", answered)
+	until(t, "young age", 10*time.Second, func() bool { age := s.age(); return age >= 0 && age < 5*time.Second })
+	plane.StopAPIServer()
+	failed := 0
+	until(t, "older age", 20*time.Second, func() bool {
+		if reply := s.ask("web"); reply == nil || !answered(reply) || explained(reply) != "" {
+			failed++
+		}
+		return s.age() > 6*time.Second
+	})
+	if failed > 0 {
+		t.Errorf("%d answers were missing or others while the API server was away", failed)
+	}
+	if get(s.ready, "/ready") == "" {
+		t.Error("not ready while the API server is away")
+	}
+	if err := plane.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	create(t.Context(), t, api, "new")
+	s.wait("Service made afterwards", 40*time.Second, "new", answered)
+	until(t, "young age again", 10*time.Second, func() bool { return s.age() < 5*time.Second })
 }
 
 // TestDNSRefusesADamagedFile starts with a file of which one octet is another.
