@@ -108,7 +108,10 @@ func knownExceptions() []exception {
 			code:    "D10 slice of address type FQDN",
 			decides: "DNS specification 2.4.1: a headless Service has A and AAAA records; RFC 2181 section 10.1: one CNAME at a name",
 			compat:  true,
-			holds:   func(d *difference) bool { return d.isWithin() && d.anySlice(isFQDN) },
+			holds: func(d *difference) bool {
+				// Names of a zone prefer its endpoints, and take all if it has none but those of such slices.
+				return d.anySlice(isFQDN) && (d.isWithin() || slices.Contains(d.labels(), "_zone"))
+			},
 		},
 		{
 			code:    "D11 names of services in a reverse zone",
@@ -148,7 +151,7 @@ func knownExceptions() []exception {
 			decides: "RFC 2782: weights are relative, DNS specification 2.3.2 leaves them open; an address counts once (EndpointSlice API: duplicates), a slice without ports not at all",
 			holds: func(d *difference) bool {
 				return d.query.qtype == dns.TypeSRV && slices.Equal(d.parts, []string{"answer"}) &&
-					slices.Equal(withoutWeight(d.stock.answer), withoutWeight(d.ours.answer)) && (d.anyDuplicate() || d.anySlice(isPortless))
+					d.sameButWeights() && (d.anyDuplicate() || d.anySlice(isPortless))
 			},
 		},
 		{

@@ -218,6 +218,15 @@ func (d *difference) isWithin() bool {
 	return partOf(withoutWeight(d.ours.answer), withoutWeight(d.whole.answer)) && partOf(d.ours.extra, d.whole.extra)
 }
 
+// sameButWeights tells whether the answers are the same, weights aside; of answers that were cut,
+// which records are left is nobody's business.
+func (d *difference) sameButWeights() bool {
+	if d.stock.truncated && d.ours.truncated {
+		return d.isWithin()
+	}
+	return slices.Equal(withoutWeight(d.stock.answer), withoutWeight(d.ours.answer))
+}
+
 // lostTargetsMissing tells whether what the stock plugin points to and ours does not is
 // no name of the stock plugin either.
 func (d *difference) lostTargetsMissing() bool {
