@@ -145,6 +145,9 @@ func (s *settings) checkChoices() error {
 		return fmt.Errorf("--source %q: use kubernetes or manifests:PATH", s.source)
 	case s.snapshot != "" && s.source != "kubernetes":
 		return fmt.Errorf("--snapshot %s: only for --source kubernetes; manifests are on disk already", s.snapshot)
+	case s.adoptKubeProxy && s.serviceProxyName != "":
+		return fmt.Errorf("--adopt-kube-proxy and --service-proxy-name %q: a mooring-proxy that serves labelled Services alone leaves the others to kube-proxy, "+
+			"whose virtual servers and rules --adopt-kube-proxy takes away; give one of the two", s.serviceProxyName)
 	case s.node == "":
 		return fmt.Errorf("the node's name is empty: give --hostname-override or hostnameOverride")
 	case !slices.Contains(schedulers, s.IPVS.Scheduler):
