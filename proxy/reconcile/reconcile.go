@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -384,7 +385,7 @@ func (r *Reconciler) nextWake(now time.Time) time.Duration {
 // keys that may have changed as dirty. The first time, what is urgent is planned alone, to be
 // applied before the rest is planned.
 func (r *Reconciler) update(snapshot *state.Snapshot) {
-	r.queueUp(r.assembly.Replace(model.ServiceKey{}, r.context.Cluster(snapshot)), true)
+	r.queueUp(r.assembly.Replace(model.ServiceKey{}, r.cluster(snapshot)), true)
 	switch {
 	case r.planned != nil:
 		snapshot.ChangedServices(r.planned, func(key model.ServiceKey, _, after *state.Service) {
@@ -404,8 +405,20 @@ func (r *Reconciler) update(snapshot *state.Snapshot) {
 		}
 		r.forgetMissing(snapshot)
 		r.planned = snapshot
+		r.touch(r.assembly.Replace(model.ServiceKey{}, r.cluster(snapshot)))
 		r.sweep()
 	}
+}
+
+// cluster gives what belongs to no Service. The prefixes of Service addresses are not among it before
+// every Service has been planned, and they come last then: what a prefix has refused may still be
+// served by what kube-proxy has left, also to a connection that there is.
+func (r *Reconciler) cluster(snapshot *state.Snapshot) plan.Plan {
+	p := r.context.Cluster(snapshot)
+	if r.planned == nil || !snapshot.Synced {
+		maps.DeleteFunc(p, func(key plan.Key, _ plan.Value) bool { return key.Kind == plan.ServiceCIDR })
+	}
+	return p
 }
 
 // placeIn gives the node's place as its Node object says.

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"maps"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -33,7 +34,12 @@ func fragment(service *model.Service, addresses ...string) plan.Plan {
 func TestARestoredSnapshotFillsAnEmptyKernel(t *testing.T) {
 	run(t, nil, func(t *testing.T, f *fixture) {
 		service := web("web", "10.96.0.10")
-		f.restore(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")) })
+		f.restore(func(tx *state.Txn) {
+			tx.PutService(service)
+			tx.PutSlice(slice(service, "10.244.1.2"))
+			// It would refuse Services that were made later, which somebody else may serve.
+			tx.SetServiceCIDRs([]netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")})
+		})
 		f.wantPlan(t, "restored", served)
 		if status := f.reconciler.Status(); status.Applied.IsZero() || status.Err != nil || !status.PendingSince.IsZero() {
 			t.Errorf("status %+v", status)
@@ -42,7 +48,7 @@ func TestARestoredSnapshotFillsAnEmptyKernel(t *testing.T) {
 		f.wantPlan(t, "half of a listing", served)
 		f.commit(func(tx *state.Txn) { tx.DeleteSlice("default", "web"); tx.SetSynced() })
 		pass(2 * time.Second) // its endpoint has no connection to wait for
-		f.wantPlan(t, "synced", "")
+		f.wantPlan(t, "synced", "service-cidr 10.96.0.0/12\n")
 	})
 }
 
