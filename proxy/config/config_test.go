@@ -171,8 +171,11 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		{"a mode without its interface", header + "detectLocalMode: BridgeInterface", nil, "detectLocal.bridgeInterface"},
 		{"a gate without value", "", []string{"--feature-gates=A"}, "name=true"},
 		{"an unknown source", "", []string{"--source=etcd"}, "--source"},
-		{"a trial beside kube-proxy that would take kube-proxy's away", "", []string{"--adopt-kube-proxy", "--service-proxy-name=mooring"},
-			`--adopt-kube-proxy and --service-proxy-name "mooring"`},
+		{
+			"a trial beside kube-proxy that would take kube-proxy's away", "",
+			[]string{"--adopt-kube-proxy", "--service-proxy-name=mooring"},
+			`--adopt-kube-proxy and --service-proxy-name "mooring"`,
+		},
 		{"a flag that is none", "", []string{"--no-such-flag"}, "no-such-flag"},
 		{"an argument", "", []string{"run"}, `argument "run"`},
 	}
