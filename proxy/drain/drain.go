@@ -106,8 +106,9 @@ func (l *Ledger) Decide(key plan.Key, applied plan.Value, inApplied bool, want p
 
 // leading are the kinds of object that lead packets to the virtual server of the same
 // address, port and protocol. A Split is not among them: its Divert is enough for
-// the connections that there are, and new ones are not to get there.
-var leading = []plan.Kind{plan.VirtualServer, plan.Owned, plan.Divert, plan.Masquerade}
+// the connections that there are, and new ones are not to get there. Nor is a Masquerade:
+// conntrack remembers what it gave a connection, and new ones may be to keep their source.
+var leading = []plan.Kind{plan.VirtualServer, plan.Owned, plan.Divert}
 
 func leads(kind plan.Kind) bool { return kind == plan.OwnedMark || slices.Contains(leading, kind) }
 

@@ -46,6 +46,7 @@ func TestDecide(t *testing.T) {
 		{"virtual server without leaving endpoints goes", key(plan.VirtualServer, model.TCP), true, false, false, decision{}, 0},
 		{"virtual server stays for its leaving endpoint", key(plan.VirtualServer, model.TCP), true, false, true, decision{serving, true}, 1},
 		{"diversion stays for it", key(plan.Divert, model.TCP), true, false, true, decision{serving, true}, 1},
+		{"masquerading of new connections does not", key(plan.Masquerade, model.TCP), true, false, true, decision{}, 1},
 		{"a refusal does not", key(plan.Reject, model.TCP), true, false, true, decision{}, 1},
 		{"another protocol's virtual server does not", key(plan.VirtualServer, model.UDP), true, false, true, decision{}, 1},
 	}
@@ -98,7 +99,7 @@ func TestFinish(t *testing.T) {
 					t.Errorf("%s stays although nothing is leaving", lead)
 				}
 			}
-			if len(again) != 4 || len(ledger.Servers()) != 0 {
+			if len(again) != 3 || len(ledger.Servers()) != 0 {
 				t.Errorf("to be decided again: %v; servers still counted: %v", again, ledger.Servers())
 			}
 		})

@@ -38,6 +38,7 @@ var behaviours = []behaviour{
 	{"a client with an affinity of one second is let go", "let go", shortAffinity},
 	{"a TCP connection outlives the removal of its endpoint from the slice", "goes on", outlivesRemoval},
 	{"... and the return of the endpoint", "goes on", outlivesReturn},
+	{"a Service that becomes Local shows its clients' source though connections of before go on", localPod.name + " sees " + outsider.v4.String() + "; goes on", becomesLocal},
 	{"a UDP flow moves when its endpoint goes", "moves", flowMoves},
 	{"a UDP socket that sends before there is an endpoint is served afterwards", "served", earlySocket},
 	{"an externalIP that is another node's address leaves that node's other ports alone", "other", addressOfANode},
@@ -183,11 +184,11 @@ func shortAffinity(k *cluster) string {
 	return "kept for more than 2 s"
 }
 
-// dial opens a connection from a pod that lasts until the test ends.
-func (k *cluster) dial(network string, port uint16) (conn net.Conn) {
-	k.spaces[podHost].Do(func() {
+// dial opens a connection that lasts until the test ends.
+func (k *cluster) dial(from host, network string, to netip.Addr, port uint16) (conn net.Conn) {
+	k.spaces[from].Do(func() {
 		var err error
-		conn, err = net.DialTimeout(network, netip.AddrPortFrom(webAddress, port).String(), time.Second)
+		conn, err = net.DialTimeout(network, netip.AddrPortFrom(to, port).String(), time.Second)
 		k.must(err)
 	})
 	k.t.Cleanup(func() { conn.Close() })
@@ -223,7 +224,7 @@ func (k *cluster) removal() (net.Conn, string) {
 	k.echo(localPod)
 	k.echo(remotePod)
 	k.web(nil, localPod)
-	conn := k.dial("tcp", 81)
+	conn := k.dial(podHost, "tcp", webAddress, 81)
 	if _, err := exchange(conn, 1); err != nil {
 		return nil, "not begun: " + err.Error()
 	}
@@ -247,9 +248,29 @@ func outlivesReturn(k *cluster) string {
 	return goesOn(conn)
 }
 
+// becomesLocal changes the policy under connections to both endpoints, of which one is elsewhere.
+func becomesLocal(k *cluster) string {
+	k.web(nil, localPod, remotePod)
+	k.plain = false
+	held := []net.Conn{k.dial(outsider, "tcp", theNode.v4, 30080), k.dial(outsider, "tcp", theNode.v4, 30080)}
+	service, err := k.client.CoreV1().Services("default").Get(k.t.Context(), "web", metav1.GetOptions{})
+	k.must(err)
+	service.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	_, err = k.client.CoreV1().Services("default").Update(k.t.Context(), service, metav1.UpdateOptions{})
+	k.must(err)
+	k.follow(k.t)
+	got, _ := k.words(question{Flow: oracle.Flow{From: oracle.Outside}, way: tcp, port: 30080, at: theNode.v4}, time.Second)
+	for _, conn := range held {
+		if goesOn(conn) == "cut" {
+			return got + "; cut"
+		}
+	}
+	return got + "; goes on"
+}
+
 func flowMoves(k *cluster) string {
 	k.web(nil, localPod, remotePod)
-	conn := k.dial("udp", 80)
+	conn := k.dial(podHost, "udp", webAddress, 80)
 	first, err := exchange(conn, 1)
 	if err != nil {
 		return "not begun: " + err.Error()
@@ -270,7 +291,7 @@ func flowMoves(k *cluster) string {
 
 func earlySocket(k *cluster) string {
 	k.web(nil)
-	conn := k.dial("udp", 80)
+	conn := k.dial(podHost, "udp", webAddress, 80)
 	for range 3 {
 		_, _ = exchange(conn, 1) // nobody is there yet
 	}
