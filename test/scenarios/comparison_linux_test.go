@@ -1,14 +1,15 @@
 package scenarios
 
 import (
-	"cmp"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mooring-project/mooring/internal/model"
 	"github.com/mooring-project/mooring/test/peers"
 	"github.com/mooring-project/mooring/test/scenarios/findings"
 	"github.com/mooring-project/mooring/test/scenarios/oracle"
@@ -17,6 +18,10 @@ import (
 // asksEach bounds how often a flow is asked until every endpoint has answered: two that are
 // chosen at random have by then, but for one time in thirty thousand.
 const asksEach = 16
+
+// asksOfOneKept is how often a client asks that is to be kept: one that is not kept gets the same
+// answer so often one time in two hundred.
+const asksOfOneKept = 8
 
 // TestComparison runs the corpus against processes, each with a real API server, and records how they
 // fare. It fails where it cannot tell, not where a subject differs. It is run by test/compare.
@@ -93,45 +98,107 @@ func writeKernel(t *testing.T, file string) {
 
 // record asks every flow of a scenario in every way.
 func (k *cluster) record(t *testing.T, r *recorder, subject string, c configuration, s scenario) {
-	entries := s.load(t)
+	entry := s.load(t)[0]
 	for _, e := range s.flows[c.name] {
 		for _, w := range ways {
-			q, port, ok := w.ask(entries[0], sources[e.from], destinations[e.to])
+			q, port, ok := w.ask(entry, sources[e.from], destinations[e.to])
 			if !ok {
 				t.Fatalf("%s, %s: the Service has no such address", e.to, w)
 			}
-			right := c.judge(entries[0], port, q)
+			v := survey{question: q, service: entry.Service, want: seen(q, c.judge(entry, port, q))}
+			v.ask(k)
 			r.all = append(r.all, findings.Finding{
 				Subject: subject, Configuration: c.name, Scenario: s.name, From: e.from, To: e.to, Way: w.String(),
-				Want: strings.Join(seen(q, right), ", "), Got: strings.Join(k.survey(q, right), ", "),
+				Want: v.wanted(), Got: v.inWords(v.got), But: v.but(),
 			})
 		}
 	}
 }
 
-// survey asks until every right answer has come or a wrong one. Which port of the node an
-// endpoint sees is nobody's business here.
-func (k *cluster) survey(q question, right oracle.Outcome) []string {
-	limit, want := time.Second, seen(q, right)
-	if right.Fate == oracle.Dropped {
+// survey is what comes of asking one question until every right answer has come or a wrong one.
+// Which port of the node an endpoint sees is nobody's business here.
+type survey struct {
+	question
+	service   *model.Service
+	want, got []string
+}
+
+func (v *survey) ask(k *cluster) {
+	limit, asks := time.Second, asksEach
+	switch {
+	case slices.Equal(v.want, []string{"no answer"}):
 		limit = silence
+	case slices.Equal(v.want, []string{"refused"}):
+		limit = 3 * time.Second
+	case v.kept():
+		asks = asksOfOneKept
 	}
-	got := map[string]bool{}
-	for i := range asksEach {
-		words, _ := k.words(q, limit)
-		if q.isUDP() && q.From == oracle.Host && (words == "refused" || words == "no answer") && right.Fate != oracle.Answered {
+	for i := range asks {
+		words := k.timely(v.question, limit)
+		if v.isUDP() && v.From == oracle.Host && (words == "refused" || words == "no answer") && slices.Equal(v.want, []string{"not sent"}) {
 			words = "not sent" // the host cannot tell these apart
 		}
-		got[words] = true
-		if !slices.Contains(want, words) || len(got) == len(want) && i > 0 {
+		if !slices.Contains(v.got, words) {
+			v.got = append(v.got, words)
+		}
+		if !slices.Contains(v.want, v.asTheNode(words)) || !v.kept() && len(v.got) == len(v.want) && i > 0 {
 			break
 		}
 	}
-	var words []string
-	for w := range got {
-		words = append(words, w)
+}
+
+// timely gives the words for what comes of asking once, and tells a refusal of the first SYN from
+// one of the second: an ICMPv6 error that comes while connect is still at work is only noted
+// (tcp_v6_err, tcp_ipv6.c), as on links between namespaces, where it comes at once. A reset is not.
+func (k *cluster) timely(q question, limit time.Duration) string {
+	asked := time.Now()
+	words, _ := k.words(q, limit)
+	if words == "refused" && time.Since(asked) > 900*time.Millisecond {
+		return "refused after a second"
 	}
-	slices.SortFunc(words, cmp.Compare)
+	return words
+}
+
+// kept tells whether the client is to get one of the right answers, always the same.
+func (v *survey) kept() bool { return v.service.AffinityTimeout > 0 && len(v.want) > 1 }
+
+func (v *survey) wanted() string {
+	if v.kept() {
+		return "always one of: " + strings.Join(v.want, ", ")
+	}
+	return strings.Join(v.want, ", ")
+}
+
+func (v *survey) inWords(got []string) string {
+	if v.kept() && len(got) == 1 && slices.Contains(v.want, got[0]) {
+		return v.wanted()
+	}
+	return strings.Join(slices.Sorted(slices.Values(got)), ", ")
+}
+
+// but says in what sense the answers may be called right.
+func (v *survey) but() string {
+	var got []string
+	for _, words := range v.got {
+		if words = v.asTheNode(words); !slices.Contains(got, words) {
+			got = append(got, words)
+		}
+	}
+	if v.inWords(got) == v.wanted() && v.inWords(v.got) != v.wanted() {
+		return findings.ServiceAddress
+	}
+	return ""
+}
+
+// asTheNode has an endpoint see the node where it sees an address of the Service: a proxy that has
+// bound those to the node masquerades to them over IPv6 when no other of the node's addresses is
+// more like the endpoint's (ipv6_dev_get_saddr, addrconf.c).
+func (v *survey) asTheNode(words string) string {
+	name, address, _ := strings.Cut(words, " sees ")
+	bound := slices.Concat(v.service.ClusterIPs, v.service.LoadBalancerIPs, v.service.ExternalIPs)
+	if a, err := netip.ParseAddr(address); err == nil && slices.Contains(bound, a) {
+		return name + " sees " + theNode.addr(v.ipv6).String()
+	}
 	return words
 }
 
