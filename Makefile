@@ -64,7 +64,7 @@ test-system: build
 # The long form of what test-kernel has at 10,000 Services, at 50,000 too: some ten minutes.
 test-scale: ## count and measure what a change costs beside up to 50,000 Services, on the real kernel
 	MOORING_SCALE=long MOORING_IPVS=required CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 1h -exec "$(CURDIR)/test/vm/run" \
-		-run DoesNotGrow ./proxy
+		-run "DoesNotGrow|ManyServices" ./proxy
 
 soak: ## the long forms of what survives: 50 restarts, long outages, a million changes; about an hour
 	MOORING_SOAK=1 $(GO) test -count=1 -v -timeout 2h -run TestMemoryGoroutinesAndFilesStayLevel ./proxy
