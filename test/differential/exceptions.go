@@ -109,8 +109,8 @@ func knownExceptions() []exception {
 			decides: "DNS specification 2.4.1: a headless Service has A and AAAA records; RFC 2181 section 10.1: one CNAME at a name",
 			compat:  true,
 			holds: func(d *difference) bool {
-				// Names of a zone prefer its endpoints, and take all if it has none but those of such slices.
-				return d.anySlice(isFQDN) && (d.isWithin() || slices.Contains(d.labels(), "_zone"))
+				// Such names prefer endpoints of a zone, and take all if it has none but those of such slices.
+				return d.anySlice(isFQDN) && (d.isWithin() || prefersZone(d.labels()))
 			},
 		},
 		{

@@ -55,6 +55,12 @@ func (d *difference) labels() []string {
 	return dns.SplitDomainName(strings.TrimSuffix(name, dns.Fqdn(best)))
 }
 
+// prefersZone tells whether names of a zone are asked for of which others are given if it has none.
+func prefersZone(labels []string) bool {
+	at := slices.Index(labels, "_zone")
+	return at > 0 && labels[at-1] == "prefer"
+}
+
 // isPortName tells whether the name is _port._protocol below a Service.
 func (d *difference) isPortName() bool {
 	l := d.labels()
