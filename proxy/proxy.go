@@ -149,7 +149,7 @@ func sourceConfig(c config.Config, logger *slog.Logger) watch.KubernetesConfig {
 		Kubeconfig: c.Kubeconfig, Master: c.Master, QPS: c.QPS, Burst: c.Burst,
 		ContentType: c.ContentType, AcceptContentTypes: c.AcceptContentTypes, UserAgent: "mooring-proxy",
 		// Headless Services have no address to serve, and may have very many endpoints.
-		Selection: watch.Selection{NoHeadless: true},
+		Selection: watch.Selection{NoHeadless: true, NoTargets: true},
 		Want:      watch.Want{Node: c.Node, ServiceCIDRs: true},
 		// There, 0 is the default and less than that is never.
 		AuditInterval: cmp.Or(c.WatchAuditPeriod, -1),
