@@ -16,6 +16,9 @@ const (
 	auditShare = 9
 	// auditServers is how many virtual servers an audit reads without a look at the time.
 	auditServers = 16
+	// auditAll says which periodic audit looks at what the kernel announces changes of, too: one of so
+	// many, as long as it is listened to. A set of the kernel is read as a whole, and changes wait.
+	auditAll = 10
 	// signPeriodic is the sign of an audit without one.
 	signPeriodic = "audit"
 )
@@ -35,15 +38,24 @@ type audit struct {
 	first   string
 }
 
-func newAudit(sign string, now time.Time) *audit {
+// newAudit gives an audit of everything, or of what changes without an announcement alone.
+func newAudit(sign string, all bool, now time.Time) *audit {
 	a := &audit{sign: sign, at: now}
 	for kind := range plan.Kinds() {
-		// Relays are sockets of this process, which nobody else changes.
-		if kind != plan.RealServer && kind != plan.Relay {
+		switch {
+		case kind == plan.RealServer, kind == plan.Relay:
+			// Real servers come after the kinds; relays are sockets of this process, which nobody else changes.
+		case all || kind == plan.VirtualServer:
 			a.kinds = append(a.kinds, kind)
 		}
 	}
 	return a
+}
+
+// periodicAudit gives the audit that is due.
+func (r *Reconciler) periodicAudit(now time.Time) *audit {
+	r.audits++
+	return newAudit(signPeriodic, !r.hears.Load() || r.audits%auditAll == 0, now)
 }
 
 // auditAt gives when something of an audit is due; zero if never.
@@ -64,7 +76,7 @@ func (r *Reconciler) auditOn(ctx context.Context, now time.Time) {
 		return
 	}
 	if r.audit == nil {
-		r.audit = newAudit(signPeriodic, now)
+		r.audit = r.periodicAudit(now)
 	}
 	a := r.audit
 	more := true

@@ -7,6 +7,8 @@ import (
 
 // watch listens for signs; without it the audit finds what others do.
 func (r *Reconciler) watch(ctx context.Context) {
+	r.hears.Store(true)
+	defer r.hears.Store(false)
 	if err := r.options.Watch(ctx, r.Drifted); err != nil {
 		r.options.Logger.Error("changes by others are found by the audit alone", "err", err)
 	}
@@ -27,7 +29,7 @@ func (r *Reconciler) lookAgain(ctx context.Context, sign string) {
 		r.options.Logger.Error("data plane not set up again", "sign", sign, "err", err)
 	}
 	now := time.Now()
-	r.audit = newAudit(sign, now)
+	r.audit = newAudit(sign, true, now)
 	r.auditOn(ctx, now)
 }
 

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -17,12 +18,19 @@ const auditPeriod = time.Minute
 
 // audited runs a Reconciler that audits and logs.
 func audited(t *testing.T, play func(t *testing.T, f *fixture, log *bytes.Buffer)) {
+	t.Helper()
+	auditedAs(t, nil, play)
+}
+
+// auditedAs has it listen to signs.
+func auditedAs(t *testing.T, watch func(context.Context, func(string)) error, play func(t *testing.T, f *fixture, log *bytes.Buffer)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		f := &fixture{store: state.NewStore(), dataplane: &counted{}}
 		f.reconciler = New(Options{
 			Store: f.store, Dataplane: f.dataplane, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-			Context: nodeContext, DrainTimeout: time.Hour, AuditPeriod: auditPeriod,
+			Context: nodeContext, DrainTimeout: time.Hour, AuditPeriod: auditPeriod, Watch: watch,
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -95,6 +103,44 @@ func TestASignOfDriftIsFollowedAtOnce(t *testing.T) {
 		synctest.Wait()
 		f.wantPlan(t, "after the sign", served)
 	})
+}
+
+func TestWhatTheKernelAnnouncesIsAuditedMoreRarely(t *testing.T) {
+	virtual := realServer("10.96.0.10", "10.244.1.2:8080").VirtualServerKey()
+	divert := virtual
+	divert.Kind = plan.Divert
+	listens := func(ctx context.Context, _ func(string)) error { <-ctx.Done(); return nil }
+	deaf := func(context.Context, func(string)) error { return errors.New("no monitor") }
+	for _, c := range []struct {
+		name  string
+		watch func(context.Context, func(string)) error
+		harm  plan.Key
+		// audits is how many periods pass until it is put right.
+		audits int
+	}{
+		{"a virtual server, of which nothing is announced", listens, virtual, 1},
+		{"an element, though the announcement was lost", listens, divert, auditAll},
+		{"an element that nobody listens for", nil, divert, 1},
+		{"an element when listening has failed", deaf, divert, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			auditedAs(t, c.watch, func(t *testing.T, f *fixture, _ *bytes.Buffer) {
+				f.harm(t, plan.Op{Verb: plan.Delete, Key: c.harm})
+				for audits := 1; audits <= auditAll; audits++ {
+					pass(auditPeriod + time.Second)
+					if f.reconciler.Status().Repaired == 0 {
+						continue
+					}
+					if audits != c.audits {
+						t.Errorf("put right by audit %d, want %d", audits, c.audits)
+					}
+					f.wantPlan(t, "after the audit", served)
+					return
+				}
+				t.Error("never put right")
+			})
+		})
+	}
 }
 
 func TestAnAuditOfWhatIsRightDoesNothing(t *testing.T) {

@@ -128,7 +128,10 @@ type Reconciler struct {
 	// was last read back, audit what is going on of that.
 	drifted chan string
 	audited time.Time
-	audit   *audit
+	// audits counts the periodic ones; hears is true while Watch listens.
+	audits int
+	hears  atomic.Bool
+	audit  *audit
 	// behind is whether the last round that was told left something to do.
 	behind bool
 
