@@ -110,6 +110,8 @@ func (c *cluster) startPlane(directory string) {
 		BindAddress: here, AdvertiseAddress: here, SecurePort: 6443, ExtraSANs: []string{"mooring-control-plane"},
 		RealNodes: true, Scheduler: true, Users: users, Log: os.Stderr,
 		APIServerFlags: append(trail.Flags, "--kubelet-preferred-address-types=InternalIP"),
+		// An emulated machine under load is slow, not gone: without this its pods would count as not ready.
+		ControllerManagerFlags: []string{"--node-monitor-grace-period=10m"},
 	})
 	if err != nil {
 		c.t.Fatal(err)

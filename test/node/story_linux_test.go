@@ -224,21 +224,29 @@ func fromOutside(c *cluster) {
 	c.says("administrator", "a Service with a scheduler of its own", contains(ip+":80 wlc"), "ipvsadm", "-Ln")
 }
 
+// left waits until web has so many pods, those that are ending among them.
+func (c *cluster) left(want int) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("%d pods are left", want), func() error {
+		output, err := c.tryKubectl("get", "pods", "-l", "app=web", "-o", "name")
+		if n := len(strings.Fields(output)); err != nil || n != want {
+			return errors.New(got(output, err))
+		}
+		return nil
+	})
+}
+
 // comeAndGo changes the pods of web under load.
 func comeAndGo(c *cluster, l *load, since report) report {
 	c.kubectl("delete", "pod", c.pods("app=web")[0], "--wait=false")
 	c.kubectl("scale", "deployment/web", "--replicas=5")
 	c.kubectl("rollout", "status", "deployment/web", "--timeout="+patience.String())
 	c.kubectl("scale", "deployment/web", "--replicas=2")
-	c.eventually("two pods are left", func() error {
-		output, err := c.tryKubectl("get", "pods", "-l", "app=web", "-o", "name")
-		if n := len(strings.Fields(output)); err != nil || n != 2 {
-			return errors.New(got(output, err))
-		}
-		return nil
-	})
+	c.left(2)
 	c.kubectl("rollout", "restart", "deployment/web")
 	c.kubectl("rollout", "status", "deployment/web", "--timeout="+patience.String())
+	// The roll-out is done when the new pods are ready; the old ones may be ending still.
+	c.left(2)
 	return l.check("a pod deleted, web scaled to 5 and 2, and updated", since)
 }
 
