@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/mooring-project/mooring/internal/model"
+	"github.com/mooring-project/mooring/internal/state"
 	"github.com/mooring-project/mooring/proxy/config"
+	"github.com/mooring-project/mooring/proxy/plan"
 )
 
 func TestServicesByTheNameOfTheirProxy(t *testing.T) {
@@ -31,5 +35,23 @@ func TestServicesByTheNameOfTheirProxy(t *testing.T) {
 				t.Errorf("%q", skip)
 			}
 		})
+	}
+}
+
+// Whoever serves but the Services of one name, in a trial beside kube-proxy, does not know which
+// addresses of the range are nobody's.
+func TestAProxyWithANameRefusesNoRange(t *testing.T) {
+	store := state.NewStore()
+	services := netip.MustParsePrefix("10.96.0.0/16")
+	store.Update(time.Time{}, func(txn *state.Txn) { txn.SetServiceCIDRs([]netip.Prefix{services}) })
+	for name, want := range map[string]bool{"": true, "mooring": false} {
+		command, err := config.Parse([]string{"--hostname-override=node-1", "--service-proxy-name=" + name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster := planContext(command.Config).Cluster(store.Load())
+		if _, got := cluster[plan.PrefixKey(plan.ServiceCIDR, services)]; got != want {
+			t.Errorf("name %q: the range is refused: %t", name, got)
+		}
 	}
 }

@@ -91,7 +91,7 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 	kernel := ready(t)
 	apply(t, kernel, some())
 	edit(t, func(conn *nftables.Conn, table *nftables.Table) {
-		conn.DelChain(&nftables.Chain{Table: table, Name: "layout-3"})
+		conn.DelChain(&nftables.Chain{Table: table, Name: "layout-4"})
 		conn.AddChain(&nftables.Chain{Table: table, Name: "layout-0"})
 		// A chain that would go on doing something.
 		conn.AddChain(&nftables.Chain{
@@ -104,7 +104,7 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 	}
 	expect(t, kernel, some())
 	if got := strings.Join(chains(t), " "); got != "affinity-10 affinity-10-masqueraded forward input inside kept kept-masqueraded "+
-		"layout-3 leave output outside outside-masqueraded postrouting prerouting received refuse reroute sent translated translated-output unserved unusable" {
+		"layout-4 leave output outside outside-masqueraded postrouting prerouting received refuse reroute sent translated translated-output unlisted unserved unusable" {
 		t.Errorf("chains: %s", got)
 	}
 }

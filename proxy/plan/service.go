@@ -41,8 +41,10 @@ const persistent = 0x1
 // Cluster gives the part of the plan that belongs to no Service.
 func (c Context) Cluster(snapshot *state.Snapshot) Plan {
 	p := Plan{}
-	for _, prefix := range snapshot.ServiceCIDRs() {
-		p[PrefixKey(ServiceCIDR, prefix)] = Value{}
+	if c.ProxyName == "" { // else the proxy of the Services without a name says what becomes of the rest
+		for _, prefix := range snapshot.ServiceCIDRs() {
+			p[PrefixKey(ServiceCIDR, prefix)] = Value{}
+		}
 	}
 	for _, prefix := range c.PodCIDRs {
 		p[PrefixKey(PodCIDR, prefix)] = Value{}

@@ -16,7 +16,7 @@ const TableName = "mooring"
 // layoutMarker is an empty chain that nothing jumps to. Its name is the version of
 // sets and chains (rules may change freely: Setup writes them anew each time). A
 // table without it is replaced in one transaction that carries the elements over.
-const layoutMarker = "layout-3"
+const layoutMarker = "layout-4"
 
 // family is one of the two address families as the rules see it.
 type family struct {

@@ -24,17 +24,19 @@ import (
 //	                                                  carries the packet's mark
 //	forward      -140  conntrack -200                 filter 0
 //	output       -140  conntrack -200                 [replies -99, requests -98]
+//	unlisted      -80  IPVS and dstnat, at output     filter 0
 //	received      110  IPVS: where it sends what stays here
 //	sent          -90  IPVS, both ways
 //	reroute       -89  sent
 //	postrouting   100  [everything IPVS sends]        -
 //	leave         110  postrouting                    tunnels, which copy the mark
 const (
-	priorityEarly  = -140
-	priorityInput  = 90
-	priorityNATed  = -99
-	prioritySource = 100
-	priorityLeave  = 110
+	priorityEarly    = -140
+	priorityInput    = 90
+	priorityNATed    = -99
+	priorityUnlisted = -80
+	prioritySource   = 100
+	priorityLeave    = 110
 
 	priorityReceived = 110
 	prioritySent     = -90
@@ -75,8 +77,9 @@ func (s skeleton) write() {
 	s.prerouting()
 	s.translated()
 	s.input()
-	s.crossing("forward", nftables.ChainHookForward, false)
-	s.crossing("output", nftables.ChainHookOutput, true)
+	s.output()
+	s.unlisted("forward", nftables.ChainHookForward, priorityEarly)
+	s.unlisted("unlisted", nftables.ChainHookOutput, priorityUnlisted)
 	s.chosen()
 	s.reroute()
 	s.postrouting()
@@ -176,28 +179,33 @@ func (s skeleton) markMasquerade(c *nftables.Chain, local bool) {
 	}
 }
 
-// crossing refuses what goes to the Service range and to no port of a Service. Without
-// it such packets leave by the default route and time out. What the host itself sends
-// does not pass prerouting and input: there, also what nobody serves is refused, and
-// what is to be masqueraded is marked.
-func (s skeleton) crossing(name string, hook *nftables.ChainHook, local bool) {
-	c := s.hook(name, hook, priorityEarly, nftables.ChainTypeFilter)
+// output does for what the host itself sends what prerouting and input do for the rest: what
+// nobody serves is refused, and what is to be masqueraded is marked.
+func (s skeleton) output() {
+	c := s.hook("output", nftables.ChainHookOutput, priorityEarly, nftables.ChainTypeFilter)
 	for _, f := range []family{ipv4, ipv6} {
-		if local {
-			s.filter(c, f, true)
-		}
-		s.rule(c, is(f), addressAt(f, destination, first), lookup(coverName(plan.ServiceCIDR, f), false),
-			packetDestination(f), lookup(listName(plan.Divert, f), true), jump("refuse"))
+		s.filter(c, f, true)
 	}
-	if local {
-		for _, f := range []family{ipv4, ipv6} {
-			s.enter(c, f, plan.AffinityInside, "outside-masqueraded")
-			s.rule(c, is(f), splitMark(f), accept())
-		}
-		s.markMasquerade(c, true)
-		for _, f := range []family{ipv4, ipv6} {
-			s.enter(c, f, plan.Affinity, "outside")
-		}
+	for _, f := range []family{ipv4, ipv6} {
+		s.enter(c, f, plan.AffinityInside, "outside-masqueraded")
+		s.rule(c, is(f), splitMark(f), accept())
+	}
+	s.markMasquerade(c, true)
+	for _, f := range []family{ipv4, ipv6} {
+		s.enter(c, f, plan.Affinity, "outside")
+	}
+}
+
+// unlisted refuses what goes to the Service range and to no port of a Service. Without it such
+// packets leave by the default route and time out. Another proxy may serve Services of the range
+// too (service.kubernetes.io/service-proxy-name), by IPVS or by NAT: what it takes does not get
+// here, since forwarding and the priority at output come behind both. If it has given the host
+// such addresses, replies to them stay here, and do not leave.
+func (s skeleton) unlisted(name string, hook *nftables.ChainHook, priority int32) {
+	c := s.hook(name, hook, priority, nftables.ChainTypeFilter)
+	for _, f := range []family{ipv4, ipv6} {
+		s.rule(c, is(f), notLoopback(), addressAt(f, destination, first), lookup(coverName(plan.ServiceCIDR, f), false),
+			packetDestination(f), lookup(listName(plan.Divert, f), true), jump("refuse"))
 	}
 }
 
@@ -386,6 +394,7 @@ func toThisHost() []expr.Any {
 	}
 }
 
+// notLoopback matches packets that leave the host.
 func notLoopback() []expr.Any {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, "lo")
