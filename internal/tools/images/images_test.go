@@ -118,19 +118,26 @@ func TestCertificatesAreReadable(t *testing.T) {
 // Elsewhere, so that a path of the source in a program would show.
 func TestTwoBuildsGiveOneDigest(t *testing.T) {
 	if testing.Short() {
-		t.Skip("links a program twice: left out by -short")
+		t.Skip("links every program twice for each architecture: left out by -short")
 	}
-	o := order{recipe: recipes[1], version: "v1", architecture: "amd64", created: time.Unix(1_700_000_000, 0).UTC()}
-	var digests []string
-	for _, source := range []string{"../../..", copySource(t.Context(), t)} {
-		o.source = source
-		digest, err := build(t.Context(), o, filepath.Join(t.TempDir(), "image.tar"))
-		if err != nil {
-			t.Fatal(err)
+	sources := []string{"../../..", copySource(t.Context(), t)}
+	for _, architecture := range []string{"amd64", "arm64"} {
+		for _, r := range recipes {
+			t.Run(r.name+" for "+architecture, func(t *testing.T) {
+				o := order{recipe: r, version: "v1", architecture: architecture, created: time.Unix(1_700_000_000, 0).UTC()}
+				var digests []string
+				for _, source := range sources {
+					o.source = source
+					digest, err := build(t.Context(), o, filepath.Join(t.TempDir(), "image.tar"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					digests = append(digests, digest.String())
+				}
+				if digests[0] != digests[1] {
+					t.Errorf("digests %q", digests)
+				}
+			})
 		}
-		digests = append(digests, digest.String())
-	}
-	if digests[0] != digests[1] {
-		t.Errorf("digests %q", digests)
 	}
 }
