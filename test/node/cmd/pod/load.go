@@ -14,11 +14,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// interval lies between two requests, patience is how long one may take: emulated machines that
-// start other pods meanwhile are slow.
+// interval lies between two requests, patience is how long one may take, counted in ticks of this
+// program's: an emulated machine that starts other pods may stand still for longer than that, and
+// client and server with it.
 const (
 	interval = 200 * time.Millisecond
 	patience = 10 * time.Second
+	tick     = 100 * time.Millisecond
 )
 
 // A report tells how the requests went. Each is a question to the cluster's DNS over UDP, asked
@@ -80,7 +82,7 @@ func newClient(target string) (*client, error) {
 
 func (c *client) request(ctx context.Context) {
 	begin := time.Now()
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := withPatience(ctx)
 	defer cancel()
 	err := c.ask(limited)
 	if ctx.Err() != nil {
@@ -95,9 +97,44 @@ func (c *client) request(ctx context.Context) {
 	}
 }
 
+// withPatience gives a context that ends when patience has passed while this program ran: ticks
+// that nobody can take are not made up for.
+func withPatience(ctx context.Context) (context.Context, context.CancelFunc) {
+	limited, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for range patience / tick {
+			select {
+			case <-limited.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	return limited, cancel
+}
+
+// resolve asks the cluster's DNS once.
+func (c *client) resolve(ctx context.Context) (*dns.Msg, error) {
+	resolver := dns.Client{Timeout: time.Hour} // ctx ends first
+	conn, err := resolver.DialContext(ctx, c.server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	reply, _, err := resolver.ExchangeWithConn(new(dns.Msg).SetQuestion(c.name, dns.TypeA), conn)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("no answer: %w", ctx.Err())
+	}
+	return reply, err
+}
+
 func (c *client) ask(ctx context.Context) error {
-	resolver := dns.Client{Timeout: patience}
-	reply, _, err := resolver.ExchangeContext(ctx, new(dns.Msg).SetQuestion(c.name, dns.TypeA), c.server)
+	reply, err := c.resolve(ctx)
 	if err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
