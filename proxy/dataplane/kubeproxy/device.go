@@ -67,26 +67,38 @@ func Unroute(name string) error {
 	if err != nil || link == nil {
 		return err
 	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := &netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_UNSPEC}
-		routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-		if err != nil {
-			return fmt.Errorf("routes to %s: %w", name, err)
-		}
-		for i := range routes {
-			if !single(routes[i].Dst) {
-				continue
-			}
-			if err := netlink.RouteDel(&routes[i]); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("route %s: %w", routes[i].Dst, err)
-			}
+	routes, err := routesTo(link)
+	if err != nil {
+		return err
+	}
+	for i := range routes {
+		if err := netlink.RouteDel(&routes[i]); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("route %s: %w", routes[i].Dst, err)
 		}
 	}
 	return nil
 }
 
+// routesTo lists the routes to single addresses of a device, of all tables.
+func routesTo(link netlink.Link) ([]netlink.Route, error) {
+	var single []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		filter := &netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_UNSPEC}
+		routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return nil, fmt.Errorf("routes to %s: %w", link.Attrs().Name, err)
+		}
+		for i := range routes {
+			if isSingle(routes[i].Dst) {
+				single = append(single, routes[i])
+			}
+		}
+	}
+	return single, nil
+}
+
 // Reroute undoes Unroute of kube-proxy's device: kube-proxy takes an address that is there for one
-// that is reachable.
+// that is reachable. An address that is routed is left alone.
 func Reroute() error {
 	link, err := device(takeover.Device)
 	if err != nil || link == nil {
@@ -96,9 +108,19 @@ func Reroute() error {
 	if err != nil {
 		return fmt.Errorf("addresses of %s: %w", takeover.Device, err)
 	}
+	routes, err := routesTo(link)
+	if err != nil {
+		return err
+	}
+	routed := map[netip.Addr]bool{}
+	for i := range routes {
+		if address, ok := unmap(routes[i].Dst.IP); ok && routes[i].Table == unix.RT_TABLE_LOCAL {
+			routed[address] = true
+		}
+	}
 	for _, a := range addresses {
 		address, ok := unmap(a.IP)
-		if !ok || !address.IsGlobalUnicast() {
+		if !ok || !address.IsGlobalUnicast() || routed[address] {
 			continue
 		}
 		route := &netlink.Route{
@@ -121,8 +143,8 @@ func Reroute() error {
 	return nil
 }
 
-// single tells whether a destination is one address.
-func single(destination *net.IPNet) bool {
+// isSingle tells whether a destination is one address.
+func isSingle(destination *net.IPNet) bool {
 	if destination == nil {
 		return false
 	}

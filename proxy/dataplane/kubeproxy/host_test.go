@@ -4,6 +4,8 @@ import (
 	"net"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/mooring-project/mooring/proxy/takeover"
 )
 
@@ -66,4 +68,33 @@ func portSet(ports []takeover.NodePort) map[takeover.NodePort]bool {
 		set[port] = true
 	}
 	return set
+}
+
+// changesOf gives what the kernel announces of a device's addresses while f runs.
+func changesOf(t *testing.T, device string, f func()) (changed []string) {
+	t.Helper()
+	updates, done := make(chan netlink.AddrUpdate), make(chan struct{})
+	if err := netlink.AddrSubscribe(updates, done); err != nil {
+		t.Fatal(err)
+	}
+	f()
+	// What is announced after everything else.
+	shell(t, "ip link add marker type dummy && ip address add 192.0.2.99/32 dev marker")
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for update := range updates {
+		if update.LinkAddress.IP.String() == "192.0.2.99" {
+			break
+		}
+		if update.LinkIndex == link.Attrs().Index {
+			changed = append(changed, update.LinkAddress.String())
+		}
+	}
+	close(done)
+	for range updates {
+		continue // until it has ended
+	}
+	return changed
 }

@@ -178,6 +178,13 @@ func TestAddressThatConnectionsUseIsKept(t *testing.T) {
 			t.Errorf("routes again:\n%s", routes)
 		}
 	}
+	if changed := changesOf(t, takeover.Device, func() {
+		if err := kubeproxy.Reroute(); err != nil {
+			t.Error(err)
+		}
+	}); len(changed) > 0 {
+		t.Errorf("addresses that are reachable have been changed: %v", changed)
+	}
 	if err := kubeproxy.Unroute(takeover.Device); err != nil {
 		t.Fatal(err)
 	}
