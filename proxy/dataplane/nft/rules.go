@@ -223,13 +223,16 @@ func (s skeleton) reroute() {
 
 // postrouting gives connections the node's address: to a pod from itself (it would
 // answer itself directly), the node's own to a second view, and those that are marked. Only the first packet of a
-// connection gets here; vs/conntrack lets IPVS's connections be among them.
+// connection gets here; vs/conntrack lets IPVS's connections be among them. The node's own are also
+// those from an address that is held: while kube-proxy's device is there, whoever connects to an
+// address on it over IPv6 has the same as the source (RFC 6724, rule 1), though it is not routed any more.
 func (s skeleton) postrouting() {
 	c := s.hook("postrouting", nftables.ChainHookPostrouting, prioritySource, nftables.ChainTypeNAT)
 	masquerade := &expr.Masq{FullyRandom: s.config.RandomFully}
 	for _, f := range []family{ipv4, ipv6} {
 		s.rule(c, is(f), ends(f), in(plan.Hairpin, f), masquerade)
 		s.rule(c, is(f), hasMarkOf(f), fromThisHost(), masquerade)
+		s.rule(c, is(f), hasMarkOf(f), addressAt(f, source, first), lookup(heldName(f), false), masquerade)
 	}
 	s.rule(c, marked(s.config.MasqueradeMark), masquerade)
 }
