@@ -128,16 +128,6 @@ func Init(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	return kernel.Setup(ctx)
 }
 
-// Cleanup removes everything of ours from the kernel.
-func Cleanup(ctx context.Context, c config.Config, logger *slog.Logger) error {
-	kernel, err := dataplane.Open(dataplaneOptions(c, logger))
-	if err != nil {
-		return err
-	}
-	defer kernel.Close()
-	return kernel.Cleanup(ctx)
-}
-
 // NewSource gives what the proxy reads Services from.
 func NewSource(c config.Config, logger *slog.Logger) (watch.Source, error) {
 	return watch.Parse(c.Source, sourceConfig(c, logger))

@@ -192,7 +192,7 @@ func ipvsFlags(f *pflag.FlagSet, s *settings) {
 	f.DurationVar(&s.drainTimeout, "drain-timeout", s.drainTimeout, "how long an endpoint that leaves may keep its TCP connections")
 	f.StringVar(&s.drainLedger, "drain-ledger", s.drainLedger, "file that keeps, for the next start, which endpoints are leaving; none if empty")
 	f.BoolVar(&s.endpointMetrics, "endpoint-metrics", s.endpointMetrics, "have metrics of each endpoint of each Service; every scrape reads all of them from the kernel")
-	f.BoolVar(&s.adoptKubeProxy, "adopt-kube-proxy", s.adoptKubeProxy, "experimental: wait until kube-proxy has ended on this node, take over its virtual servers with their connections, and remove what else it has left")
+	f.BoolVar(&s.adoptKubeProxy, "adopt-kube-proxy", s.adoptKubeProxy, "wait until kube-proxy has ended on this node, take over its virtual servers with their connections, and remove what else it has left")
 	f.Uint32Var(&s.mark, "divert-mark", s.mark, "the one bit of the packet mark that leads a packet to IPVS; 0 for 0x1000")
 	f.IntVar(&s.table, "route-table", s.table, "number of the route table for marked packets; 0 for 20046")
 	f.IntVar(&s.rulePriority, "rule-priority", s.rulePriority, "priority of the rule that leads to it; 0 for 100")

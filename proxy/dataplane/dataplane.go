@@ -16,18 +16,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
 
 	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
-	"github.com/mooring-project/mooring/proxy/dataplane/kubeproxy"
 	"github.com/mooring-project/mooring/proxy/dataplane/nft"
 	"github.com/mooring-project/mooring/proxy/dataplane/route"
 	"github.com/mooring-project/mooring/proxy/dataplane/sysctl"
-	"github.com/mooring-project/mooring/proxy/plan"
-	"github.com/mooring-project/mooring/proxy/takeover"
 )
 
 // Errors that callers may want to tell apart.
@@ -60,7 +56,7 @@ type Kernel struct {
 	// translated is set when kube-proxy has led connections to endpoints by NAT.
 	translated bool
 	// templates are those of virtual servers that have been kube-proxy's.
-	templates []ipvs.Template
+	templates []ipvs.Connection
 }
 
 // Open finds out whether the kernel can do what we need, and changes nothing besides
@@ -183,40 +179,6 @@ func (k *Kernel) warn() {
 		k.options.Logger.Warn("if pods are attached to a bridge, replies bypass IPVS and connections between pods of this node hang",
 			slog.String("sysctl", bridge), slog.String("is", "0"), slog.String("should be", "1"))
 	}
-}
-
-// Cleanup removes the virtual servers that are ours, the nftables table, the routing
-// rule and its table, and nothing else. Virtual servers that kube-proxy has taken back since
-// stay: their addresses are on its device, or their ports among its NodePorts.
-func (k *Kernel) Cleanup(ctx context.Context) error {
-	found, err := k.Leftovers(ctx)
-	if err != nil {
-		return err
-	}
-	taken := takeover.Decide(found).Adopt
-	isTaken := func(key plan.Key) bool {
-		_, is := slices.BinarySearchFunc(taken, key, plan.Key.Compare)
-		return is
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	observed, err := k.observe(ctx, nil)
-	if err != nil {
-		return err
-	}
-	var ops []plan.Op
-	for key := range observed {
-		if key.Kind == plan.VirtualServer && !isTaken(key) {
-			ops = append(ops, plan.Op{Verb: plan.Delete, Key: key})
-		}
-	}
-	for i, err := range k.ipvs.Do(ctx, ops...) {
-		if err != nil {
-			// The table stays, and with it the knowledge what is ours.
-			return fmt.Errorf("%s: %w", ops[i], err)
-		}
-	}
-	return errors.Join(kubeproxy.Reroute(), kubeproxy.RemoveDevice(takeover.HeldDevice), k.nft.Cleanup(ctx), k.divert.Cleanup())
 }
 
 // classify turns the kernel's bare numbers into errors that say what to do.

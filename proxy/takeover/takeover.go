@@ -184,6 +184,12 @@ func setOf[T comparable](list []T) map[T]struct{} {
 	return set
 }
 
+// Adopts tells whether a virtual server is one of kube-proxy's.
+func (s Steps) Adopts(server plan.Key) bool {
+	_, is := slices.BinarySearchFunc(s.Adopt, server, plan.Key.Compare)
+	return is
+}
+
 // Held gives the addresses that are kept.
 func (s Steps) Held() []netip.Addr {
 	addresses := make([]netip.Addr, 0, len(s.Keep))

@@ -232,6 +232,41 @@ func (t *Table) addSkeleton(conn *nftables.Conn) error {
 	return nil
 }
 
+// onTheWay is how long a packet may be between two hooks, with plenty of room.
+const onTheWay = time.Second
+
+// Silence removes all rules, so that nothing is done to packets any more. The sets stay, with the
+// knowledge what is ours. First nothing is marked any more, and then, when what had been is through,
+// the rest goes: a packet that kept the mark which leads it to the host would come back to it for ever.
+func (t *Table) Silence(ctx context.Context) error {
+	exists, err := t.exists(ctx)
+	if err != nil || !exists {
+		return err
+	}
+	for _, flush := range []func(*nftables.Conn){
+		func(conn *nftables.Conn) {
+			for _, chain := range []string{"prerouting", "translated", "output"} {
+				conn.FlushChain(&nftables.Chain{Table: t.table, Name: chain})
+			}
+		},
+		func(conn *nftables.Conn) { conn.FlushTable(t.table) },
+	} {
+		err := t.do(ctx, func(conn *nftables.Conn) error {
+			flush(conn)
+			return conn.Flush()
+		})
+		if err != nil {
+			return fmt.Errorf("rules of table inet %s: %w", TableName, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(onTheWay):
+		}
+	}
+	return nil
+}
+
 // Cleanup removes the table.
 func (t *Table) Cleanup(ctx context.Context) error {
 	exists, err := t.exists(ctx)
