@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -129,9 +128,29 @@ func (b *bed) arguments(s peers.Subject, action []string, flags ...string) []str
 // start starts a subject on the node.
 func (b *bed) start(s peers.Subject, flags ...string) *proxy {
 	b.t.Helper()
+	return b.run(s, nil, nil, flags...)
+}
+
+// startBeside starts kube-proxy where mooring-proxy serves. In mode nftables it empties IPVS at its
+// start, whoever's the virtual servers are, unless `modprobe ip_vs` fails: as it does in a pod
+// without the node's /lib/modules, and here for want of modprobe.
+func (b *bed) startBeside(s peers.Subject) *proxy {
+	b.t.Helper()
+	if s != peers.KubeProxyNFTables {
+		return b.start(s)
+	}
+	bin := filepath.Join(b.dir, "bin")
+	b.must(os.Mkdir(bin, 0o755))
+	b.must(os.Symlink(strings.TrimSpace(b.shell("command -v nft")), filepath.Join(bin, "nft")))
+	return b.run(s, nil, []string{"PATH=" + bin})
+}
+
+// run starts a subject for an action.
+func (b *bed) run(s peers.Subject, action, environment []string, flags ...string) *proxy {
+	b.t.Helper()
 	p := &proxy{bed: b, output: new(output)}
 	var err error
-	p.Process, err = b.node.Start(lab.Command{Args: b.arguments(s, nil, flags...), Output: p.output})
+	p.Process, err = b.node.Start(lab.Command{Args: b.arguments(s, action, flags...), Env: environment, Output: p.output})
 	b.must(err)
 	b.t.Cleanup(func() {
 		p.Stop(10 * time.Second)
@@ -215,18 +234,14 @@ func (p *proxy) printed(text string) {
 	})
 }
 
-// answers tells whether a new connection by a way is answered.
-func (b *bed) answers(w way) error {
-	conn, err := w.dial(b.t.Context())
+// answers tells whether a new connection to a Service is answered.
+func (b *bed) answers(from *lab.Namespace, s *service) error {
+	conn, err := way{from: from, network: "tcp", target: at(s.addresses[0], 80)}.dial(b.t.Context())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte("who\n")); err != nil {
-		return err
-	}
-	b.must(conn.SetDeadline(time.Now().Add(patience)))
-	_, err = io.ReadAtLeast(conn, make([]byte, 64), 1)
+	_, err = ask(conn, newReader(conn))
 	return err
 }
 

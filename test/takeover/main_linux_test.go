@@ -3,6 +3,8 @@ package takeover
 import (
 	"context"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,17 +12,14 @@ import (
 	"github.com/mooring-project/mooring/test/vm"
 )
 
-// wanted is the variable that has the tests of this package run.
-const wanted = "MOORING_TAKEOVER"
-
 // onHost runs a test of this package in the kernel machine, where it is to go on, and is true then.
 func onHost(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(peers.UpstreamVariable) != "" {
 		return false
 	}
-	if os.Getenv(wanted) == "" {
-		t.Skipf("takes many minutes; `make test-takeover` runs it (%s=1)", wanted)
+	if testing.Short() {
+		t.Skip("takes minutes in the kernel machine; run without -short, or `make test-takeover` for all modes")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
@@ -31,13 +30,34 @@ func onHost(t *testing.T) bool {
 	defer h.Stop()
 	status, err := vm.Run(ctx, h.Spec(vm.Spec{
 		Argv:   []string{peers.Dir + "/takeover_test", "-test.run=^" + t.Name() + "$", "-test.v"},
-		Env:    []string{"CI=" + os.Getenv("CI"), "MOORING_SOAK=" + os.Getenv("MOORING_SOAK"), "MOORING_MODES=" + os.Getenv("MOORING_MODES")},
+		Env:    environment("CI", "MOORING_SOAK", "MOORING_TAKEOVER", "MOORING_MODES"),
 		Stdout: t.Output(), Stderr: t.Output(), Timeout: 25 * time.Minute,
 	}))
 	if err != nil || status != 0 {
 		t.Fatalf("status %d in the machine, error %v", status, err)
 	}
 	return true
+}
+
+// environment gives variables as they are here.
+func environment(names ...string) (list []string) {
+	for _, name := range names {
+		list = append(list, name+"="+os.Getenv(name))
+	}
+	return list
+}
+
+// modes are kube-proxy's that are to be taken over from.
+func modes() []peers.Subject {
+	all := []peers.Subject{peers.KubeProxyIPVS, peers.KubeProxyIPTables, peers.KubeProxyNFTables}
+	only := os.Getenv("MOORING_MODES")
+	switch {
+	case only != "":
+		return slices.DeleteFunc(all, func(s peers.Subject) bool { return !strings.HasSuffix(string(s), " "+only) })
+	case os.Getenv("MOORING_TAKEOVER") == "":
+		return all[:1]
+	}
+	return all
 }
 
 // soak tells whether the long form is wanted.

@@ -135,33 +135,42 @@ func web(s *corev1.Service) {
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.10"}, {IP: "2001:db8:1::10"}}
 }
 
+// local is of type LoadBalancer, and shows the outside the endpoints of the node alone.
+func local(s *corev1.Service) {
+	s.Spec.Type, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal
+	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.11"}, {IP: "2001:db8:1::11"}}
+}
+
 // sticky keeps clients.
 func sticky(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }
 
-// ways gives those by which clients find web.
-func (b *bed) ways(s *service) []way {
+// cluster has the Services that clients use.
+type cluster struct{ web, local, sticky *service }
+
+// ways gives those by which clients find the Services.
+func (b *bed) ways(c cluster) []way {
 	var ways []way
-	add := func(from *lab.Namespace, name, network, kind string, address netip.Addr, port int) {
-		ways = append(ways, way{fmt.Sprintf("%s %s%d to %s", name, network, map[bool]int{false: 4, true: 6}[address.Is6()], kind), from, network, at(address, port)})
-	}
 	pod, node, outside := b.pod.Namespace, b.node.Namespace, b.network.Outside
-	for family, nodeAddress := range []netip.Addr{b.node.V4, b.node.V6} {
-		for _, network := range []string{"tcp", "udp"} {
-			port := s.nodePort
-			if network == "udp" {
-				port = s.nodePortUDP
-			}
-			add(pod, "pod", network, "ClusterIP", s.addresses[family], 80)
-			add(node, "node", network, "ClusterIP", s.addresses[family], 80)
-			add(outside, "outside", network, "NodePort", nodeAddress, port)
-			add(outside, "outside", network, "load balancer", s.balancers[family], 80)
-			if network == "udp" {
-				continue
-			}
-			add(pod, "pod", network, "load balancer", s.balancers[family], 80)
-			add(node, "node", network, "NodePort", nodeAddress, port)
-			add(outside, "outside", network, "externalIP", s.externals[family], 80)
-		}
+	who := map[*lab.Namespace]string{pod: "pod", node: "node", outside: "outside"}
+	add := func(from *lab.Namespace, network, to string, address netip.Addr, port int, marked bool) {
+		name := fmt.Sprintf("%s %s%d to %s", who[from], network, map[bool]int{false: 4, true: 6}[address.Is6()], to)
+		ways = append(ways, way{name, from, network, at(address, port), marked})
 	}
+	for family, nodeAddress := range []netip.Addr{b.node.V4, b.node.V6} {
+		for network, nodePort := range map[string]int{"tcp": c.web.nodePort, "udp": c.web.nodePortUDP} {
+			add(pod, network, "ClusterIP", c.web.addresses[family], 80, false)
+			add(node, network, "ClusterIP", c.web.addresses[family], 80, false)
+			add(outside, network, "NodePort", nodeAddress, nodePort, false)
+			add(outside, network, "load balancer", c.web.balancers[family], 80, false)
+			add(pod, network, "session affinity", c.sticky.addresses[family], 80, true)
+		}
+		add(pod, "tcp", "load balancer", c.web.balancers[family], 80, false)
+		add(node, "tcp", "NodePort", nodeAddress, c.web.nodePort, false)
+		add(outside, "tcp", "externalIP", c.web.externals[family], 80, false)
+		add(outside, "tcp", "policy Local", c.local.balancers[family], 80, false)
+	}
+	add(node, "tcp", "session affinity", c.sticky.addresses[1], 80, true)
+	add(pod, "tcp", "policy Local", c.local.balancers[0], 80, true)
+	add(node, "tcp", "policy Local", c.local.balancers[1], 80, true)
 	return ways
 }

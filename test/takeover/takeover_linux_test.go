@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -58,33 +60,34 @@ func TestTakeOver(t *testing.T) {
 	if onHost(t) {
 		return
 	}
-	modes := []peers.Subject{peers.KubeProxyIPVS, peers.KubeProxyIPTables, peers.KubeProxyNFTables}
+	modes := modes()
+	if len(modes) == 0 {
+		t.Fatalf("MOORING_MODES=%s: use ipvs, iptables or nftables", os.Getenv("MOORING_MODES"))
+	}
 	for _, mode := range modes {
-		if only := os.Getenv("MOORING_MODES"); only != "" && !strings.HasSuffix(string(mode), only) {
-			continue
-		}
 		t.Run(string(mode), func(t *testing.T) { takeOver(t, mode) })
 	}
 }
 
 func takeOver(t *testing.T, mode peers.Subject) {
 	b := newBed(t)
-	web := b.create("web", b.servers, web)
+	c := cluster{b.create("web", b.servers, web), b.create("local", b.servers, local), b.create("sticky", b.servers, sticky)}
+	ways := b.ways(c)
 	gone := b.create("gone", b.servers, plain)
-	sticky := b.create("sticky", b.servers, sticky)
 	leave := b.create("leave", b.servers[:2], plain)
 	kubeProxy := b.start(mode)
 	b.until("kube-proxy at rest", b.atRest)
-	traffic := b.startTraffic(b.ways(web))
-	faithful := b.visitor(sticky)
-	leaving := b.hold(way{"pod tcp4 to an endpoint that leaves", b.pod.Namespace, "tcp", at(leave.addresses[0], 80)})
+	traffic := b.startTraffic(ways)
+	traffic.hold(b, mode, ways)
+	faithful := b.visitor(c.sticky)
+	leaving := b.hold(way{name: "pod tcp4 to an endpoint that leaves", from: b.pod.Namespace, network: "tcp", target: at(leave.addresses[0], 80)})
 	t.Cleanup(func() { leaving.conn.Close() })
 	b.serve("leave", b.others(leaving.server))
 	time.Sleep(2 * time.Second)
 	b.until("kube-proxy at rest again", b.atRest)
 	traffic.check("under kube-proxy")
 
-	b.checkPlan(mode, web)
+	b.checkPlan(mode, c.web)
 	mooring := b.start(peers.Mooring, "--adopt-kube-proxy", "--v=4")
 	mooring.printed("kube-proxy still runs on this node")
 	if b.shell(ours) != "" {
@@ -96,23 +99,23 @@ func takeOver(t *testing.T, mode peers.Subject) {
 	b.remove("gone")
 	fresh := b.create("fresh", b.servers, plain)
 	b.until("nothing of kube-proxy's left", b.clean)
-	b.until("a Service made meanwhile", func() error {
-		return b.answers(way{"", b.pod.Namespace, "tcp", at(fresh.addresses[0], 80)})
-	})
-	if err := b.answers(way{"", b.pod.Namespace, "tcp", at(gone.addresses[0], 80)}); !errors.Is(err, syscall.ECONNREFUSED) {
+	b.until("a Service made meanwhile", func() error { return b.answers(b.pod.Namespace, fresh) })
+	if err := b.answers(b.pod.Namespace, gone); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a Service deleted meanwhile: %v", err)
 	}
 	traffic.check("taken over")
 	if text, status := b.mooring("verify", "--adopt-kube-proxy"); status != 0 {
 		t.Errorf("verify: status %d:\n%s", status, text)
 	}
+	traffic.hold(b, peers.Mooring, ways)
 	time.Sleep(3 * time.Second)
 	traffic.check("under mooring-proxy")
 	b.checkLeaving(leaving, mode)
 	faithful(mode == peers.KubeProxyIPVS)
-	b.checkHeld(traffic, mooring, mode)
+	b.checkHeld(mode)
 	kubeProxy = b.giveBack(traffic, mode, mooring)
 	if mode == peers.KubeProxyIPVS {
+		traffic.hold(b, mode, ways)
 		b.takeOverInPieces(traffic, kubeProxy)
 	}
 }
@@ -144,7 +147,7 @@ func (b *bed) takeOverInPieces(traffic *traffic, kubeProxy *proxy) {
 		mooring.Signal(syscall.SIGKILL)
 		<-mooring.Done()
 	}
-	b.start(peers.Mooring, "--adopt-kube-proxy")
+	mooring := b.start(peers.Mooring, "--adopt-kube-proxy")
 	b.until("nothing of kube-proxy's left, in pieces", b.clean)
 	b.until("all as it should be", func() error {
 		if text, status := b.mooring("verify", "--adopt-kube-proxy"); status != 0 {
@@ -153,6 +156,9 @@ func (b *bed) takeOverInPieces(traffic *traffic, kubeProxy *proxy) {
 		return nil
 	})
 	traffic.check("taken over in pieces")
+	b.checkHeld(peers.KubeProxyIPVS)
+	b.checkReleased(traffic, mooring)
+	traffic.check("at last")
 }
 
 // checkPlan checks that what would be done is said, and that nothing is.
@@ -193,7 +199,7 @@ func (b *bed) others(name string) []*server {
 func (b *bed) visitor(s *service) func(kept bool) {
 	visit := func() string {
 		b.t.Helper()
-		l := b.hold(way{"pod tcp4 to sticky", b.pod.Namespace, "tcp", at(s.addresses[0], 80)})
+		l := b.hold(way{name: "pod tcp4 to sticky", from: b.pod.Namespace, network: "tcp", target: at(s.addresses[0], 80)})
 		l.conn.Close()
 		return l.server
 	}
@@ -228,18 +234,24 @@ func (b *bed) checkLeaving(l *line, mode peers.Subject) {
 	})
 }
 
-// checkHeld ends the connections that the host has from addresses of Services.
-func (b *bed) checkHeld(traffic *traffic, mooring *proxy, mode peers.Subject) {
+// held shows what is held for connections that the host has from addresses of Services.
+const held = "nft list set inet mooring held-v4; nft list set inet mooring held-v6; ip -o address show dev mooring-held 2>&1 || true"
+
+// checkHeld checks that addresses are held, of both families, if kube-proxy has the host connect from them.
+func (b *bed) checkHeld(mode peers.Subject) {
 	b.t.Helper()
-	const show = "nft list set inet mooring held-v4; nft list set inet mooring held-v6; ip -o address show dev mooring-held 2>&1 || true"
-	held := b.shell(show)
-	if strings.Count(held, "elements") != map[bool]int{true: 2}[mode == peers.KubeProxyIPVS] {
-		b.t.Errorf("held for the host's connections:\n%s", held)
+	if there := b.shell(held); strings.Count(there, "elements") != map[bool]int{true: 2}[mode == peers.KubeProxyIPVS] {
+		b.t.Errorf("held for the host's connections:\n%s", there)
 	}
+}
+
+// checkReleased ends these connections, and checks that nothing is held then.
+func (b *bed) checkReleased(traffic *traffic, mooring *proxy) {
+	b.t.Helper()
 	traffic.hangUp(b.node.Namespace)
 	mooring.printed("nothing of kube-proxy's is left")
-	if held := b.shell(show); strings.Contains(held, "elements") || !strings.Contains(held, "does not exist") {
-		b.t.Errorf("held when all connections have ended:\n%s", held)
+	if there := b.shell(held); strings.Contains(there, "elements") || !strings.Contains(there, "does not exist") {
+		b.t.Errorf("held when all connections have ended:\n%s", there)
 	}
 }
 
@@ -248,17 +260,80 @@ func (b *bed) giveBack(traffic *traffic, mode peers.Subject, mooring *proxy) *pr
 	b.t.Helper()
 	mooring.Signal(syscall.SIGTERM)
 	<-mooring.Done()
-	kubeProxy := b.start(mode)
+	kubeProxy := b.startBeside(mode)
 	b.until("kube-proxy at rest once more", b.atRest)
 	time.Sleep(2 * time.Second)
 	traffic.check("kube-proxy started beside")
-	if text, status := b.mooring("cleanup"); status != 0 {
-		b.t.Errorf("cleanup: status %d:\n%s", status, text)
-	}
+	b.cleanUp(traffic, mode)
 	if left := b.shell(ours); left != "" {
 		b.t.Errorf("left of mooring-proxy's:\n%s", left)
 	}
 	time.Sleep(3 * time.Second)
 	traffic.check("given back")
 	return kubeProxy
+}
+
+// cleanUp runs cleanup, and checks that it waits for connections which kube-proxy does not lead, but no
+// longer than it is to. What kube-proxy leads by NAT, or by virtual servers that it has taken back, goes on.
+func (b *bed) cleanUp(traffic *traffic, mode peers.Subject) {
+	b.t.Helper()
+	byMark := mode == peers.KubeProxyIPVS
+	limit := map[bool]time.Duration{true: settle, false: 20 * time.Second}[byMark]
+	ending := traffic.release(func(l *line) bool { return l.by == peers.Mooring && (!byMark || l.marked) })
+	cleanup := b.run(peers.Mooring, []string{"cleanup"}, nil, "--drain-timeout="+limit.String())
+	cleanup.printed("waiting for their end")
+	for _, l := range ending {
+		if words, err := ask(l.conn, newReader(l.conn)); err != nil || words[0] != l.server {
+			b.t.Errorf("%s, held, while cleanup waits: %v, %v; not %s", l.name, words, err, l.server)
+		}
+	}
+	select {
+	case <-cleanup.Done():
+		b.t.Errorf("cleanup has not waited, or the answers took too long:\n%s", cleanup.output)
+	default:
+	}
+	if byMark { // they end by themselves
+		for _, l := range ending {
+			l.conn.Close()
+		}
+	}
+	<-cleanup.Done()
+	if err := cleanup.Err(); err != nil || strings.Contains(cleanup.output.String(), "connections are cut") == byMark {
+		b.t.Errorf("cleanup: %v:\n%s", err, cleanup.output)
+	}
+	if byMark {
+		b.t.Logf("cleanup: has waited for %d connections", len(ending))
+		return
+	}
+	b.checkEnded(ending)
+}
+
+// checkEnded checks of connections whose virtual servers have gone that they go on or end at once, and
+// that no client waits for an answer that does not come. A datagram may be lost.
+func (b *bed) checkEnded(lines []*line) {
+	b.t.Helper()
+	var running sync.WaitGroup
+	var goOn, moved, reset atomic.Int64
+	for _, l := range lines {
+		running.Go(func() {
+			defer l.conn.Close()
+			words, err := ask(l.conn, newReader(l.conn))
+			if l.network == "udp" && err != nil {
+				words, err = ask(l.conn, newReader(l.conn))
+			}
+			switch {
+			case err == nil && words[0] == l.server:
+				goOn.Add(1)
+			case err == nil && l.network == "udp":
+				moved.Add(1)
+			case l.network == "tcp" && err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+				reset.Add(1)
+			default:
+				b.t.Errorf("%s, held, after cleanup: %v, %v", l.name, words, err)
+			}
+		})
+	}
+	running.Wait()
+	b.t.Logf("cleanup: of %d connections whose virtual servers went, %d went on, %d over UDP with another endpoint, %d over TCP were reset",
+		len(lines), goOn.Load(), moved.Load(), reset.Load())
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mooring-project/mooring/test/lab"
+	"github.com/mooring-project/mooring/test/peers"
 )
 
 // way is by which a client finds a Service.
@@ -22,10 +23,13 @@ type way struct {
 	from    *lab.Namespace
 	network string
 	target  string
+	// marked tells that mooring-proxy leads new connections by a firewall mark.
+	marked bool
 }
 
-// patience is when an answer counts as lost: TCP has sent a lost packet again three times by then.
-const patience = 8 * time.Second
+// patience is when an answer counts as lost: TCP has sent a lost packet again four times by then, also
+// on a machine so busy that an answer takes seconds.
+const patience = 20 * time.Second
 
 // dial connects. A socket is made in the namespace's own network.
 func (w way) dial(ctx context.Context) (net.Conn, error) {
@@ -57,7 +61,11 @@ type line struct {
 	way
 	conn   net.Conn
 	server string
-	stop   context.CancelFunc
+	// by is who served when it was made.
+	by peers.Subject
+	// stop ends what is said, done is closed then.
+	stop context.CancelFunc
+	done chan struct{}
 	// mu guards what follows.
 	mu   sync.Mutex
 	said int
@@ -70,6 +78,7 @@ type line struct {
 // traffic is what clients do while proxies come and go.
 type traffic struct {
 	t       *testing.T
+	ctx     context.Context //nolint:containedctx // ends all of it
 	lines   []*line
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -87,27 +96,37 @@ const (
 	callPause = time.Second
 )
 
-// startTraffic holds a connection by every way, and makes new ones by every way, until the test ends.
+// startTraffic makes new connections by every way until the test ends.
 func (b *bed) startTraffic(ways []way) *traffic {
 	t := b.t
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	tr := &traffic{t: t, stop: cancel, pulse: startPulse(t)}
+	tr := &traffic{t: t, pulse: startPulse(t)}
+	tr.ctx, tr.stop = context.WithCancel(t.Context())
 	t.Cleanup(func() {
 		if tr.end(); t.Failed() {
 			tr.check("at the end")
 		}
 	})
 	for i, w := range ways {
-		l := b.hold(w)
-		delay := time.Duration(i) * talkPause / time.Duration(len(ways))
-		var talking context.Context
-		talking, l.stop = context.WithCancel(ctx)
-		tr.lines = append(tr.lines, l)
-		tr.running.Go(func() { l.talk(talking, delay) })
-		tr.running.Go(func() { tr.call(ctx, w, 2*delay) })
+		tr.running.Go(func() { tr.call(tr.ctx, w, time.Duration(i)*callPause/time.Duration(len(ways))) })
 	}
 	return tr
+}
+
+// hold makes connections by some ways, with which it goes on from then on.
+func (tr *traffic) hold(b *bed, by peers.Subject, ways []way) {
+	tr.t.Helper()
+	for i, w := range ways {
+		l := b.hold(w)
+		l.by, l.done = by, make(chan struct{})
+		var talking context.Context
+		talking, l.stop = context.WithCancel(tr.ctx)
+		tr.lines = append(tr.lines, l)
+		tr.running.Go(func() {
+			defer close(l.done)
+			l.talk(talking, time.Duration(i)*talkPause/time.Duration(len(ways)))
+		})
+	}
 }
 
 // hold makes a connection and says something for the first time.
@@ -127,7 +146,6 @@ func (b *bed) hold(w way) *line {
 }
 
 func (l *line) talk(ctx context.Context, delay time.Duration) {
-	defer l.conn.Close()
 	lines := newReader(l.conn)
 	for wait := delay; ; wait = talkPause {
 		if !sleep(ctx, wait) {
@@ -228,23 +246,36 @@ func (tr *traffic) check(when string) {
 	tr.calls, tr.slowest, tr.failures = 0, 0, nil
 }
 
-// hangUp ends the connections that are held from somewhere, for good.
-func (tr *traffic) hangUp(from *lab.Namespace) {
+// release takes out those connections that are held of some kind, with nothing on the way.
+func (tr *traffic) release(those func(*line) bool) (released []*line) {
 	var rest []*line
 	for _, l := range tr.lines {
-		if l.from == from {
-			l.stop()
+		if !those(l) {
+			rest = append(rest, l)
 			continue
 		}
-		rest = append(rest, l)
+		l.stop()
+		<-l.done
+		released = append(released, l)
 	}
 	tr.lines = rest
+	return released
+}
+
+// hangUp ends the connections that are held from somewhere, for good.
+func (tr *traffic) hangUp(from *lab.Namespace) {
+	for _, l := range tr.release(func(l *line) bool { return l.from == from }) {
+		l.conn.Close()
+	}
 }
 
 // end ends all traffic.
 func (tr *traffic) end() {
 	tr.stop()
 	tr.running.Wait()
+	for _, l := range tr.lines {
+		l.conn.Close()
+	}
 }
 
 // pulse notes when the machine, which may be emulated beside other work, stands still.
