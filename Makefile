@@ -53,7 +53,7 @@ test-deploy:
 test-node: ## deploy to a real kubelet and containerd in the kernel machine, update, migrate and go back
 	MOORING_NODE=1 $(GO) test -count=1 -v -timeout 2h ./test/node
 
-# Some five minutes; mode ipvs alone is a part of test-system.
+# Some five minutes.
 test-takeover: ## take over from kube-proxy in each of its modes, and give back, under connections
 	MOORING_TAKEOVER=1 $(GO) test -count=1 -v -timeout 1h ./test/takeover
 

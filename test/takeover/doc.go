@@ -2,6 +2,6 @@
 // of its modes, and give back, while connections of every kind are held and new ones made all
 // the time: both proxies are processes that follow a real API server, on a real kernel.
 //
-// The test prepares on the host and goes on in the kernel machine. Without MOORING_TAKEOVER=1 it runs
-// mode ipvs alone; MOORING_MODES names one, MOORING_SOAK=1 has it run in its long form.
+// The test prepares on the host and goes on in the kernel machine. MOORING_TAKEOVER=1 has it run,
+// MOORING_MODES names one mode, MOORING_SOAK=1 has it run in its long form.
 package takeover

@@ -18,8 +18,8 @@ func onHost(t *testing.T) bool {
 	if os.Getenv(peers.UpstreamVariable) != "" {
 		return false
 	}
-	if testing.Short() {
-		t.Skip("takes minutes in the kernel machine; run without -short, or `make test-takeover` for all modes")
+	if os.Getenv("MOORING_TAKEOVER") == "" {
+		t.Skip("takes some minutes in the kernel machine; `make test-takeover` runs it (MOORING_TAKEOVER=1)")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
@@ -30,7 +30,7 @@ func onHost(t *testing.T) bool {
 	defer h.Stop()
 	status, err := vm.Run(ctx, h.Spec(vm.Spec{
 		Argv:   []string{peers.Dir + "/takeover_test", "-test.run=^" + t.Name() + "$", "-test.v"},
-		Env:    environment("CI", "MOORING_SOAK", "MOORING_TAKEOVER", "MOORING_MODES"),
+		Env:    environment("CI", "MOORING_SOAK", "MOORING_MODES"),
 		Stdout: t.Output(), Stderr: t.Output(), Timeout: 25 * time.Minute,
 	}))
 	if err != nil || status != 0 {
@@ -50,14 +50,7 @@ func environment(names ...string) (list []string) {
 // modes are kube-proxy's that are to be taken over from.
 func modes() []peers.Subject {
 	all := []peers.Subject{peers.KubeProxyIPVS, peers.KubeProxyIPTables, peers.KubeProxyNFTables}
-	only := os.Getenv("MOORING_MODES")
-	switch {
-	case only != "":
-		return slices.DeleteFunc(all, func(s peers.Subject) bool { return !strings.HasSuffix(string(s), " "+only) })
-	case os.Getenv("MOORING_TAKEOVER") == "":
-		return all[:1]
-	}
-	return all
+	return slices.DeleteFunc(all, func(s peers.Subject) bool { return !strings.HasSuffix(string(s), os.Getenv("MOORING_MODES")) })
 }
 
 // soak tells whether the long form is wanted.
