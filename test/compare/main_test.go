@@ -45,13 +45,14 @@ func TestReport(t *testing.T) {
 	report := write([]findings.Finding{
 		flow("a", "NodePort", "tcp", "local sees 10.0.0.1"), flow("a", "NodePort", "udp", "local sees 10.0.0.1"), flow("a", "ClusterIP", "tcp", "local sees 10.0.0.1"),
 		flow("b", "NodePort", "tcp", "local sees 10.0.0.1"), flow("b", "NodePort", "udp", "refused"), flow("b", "ClusterIP", "tcp", "local sees 10.0.0.1"),
-		{Subject: "b", Configuration: "base", Scenario: "hints", From: "pod", To: "NodePort", Want: "local", Got: "remote", But: findings.ServiceAddress},
+		{Subject: "b", Configuration: "base", Scenario: "hints", From: "pod", To: "NodePort", Want: "local", Got: "remote", OtherSource: true},
+		{Subject: "b", Configuration: "base", Scenario: "none", From: "pod", To: "NodePort", Want: findings.Refused, Got: findings.RefusedLate},
 		{Subject: "a", Behaviour: "it drains", Want: "goes on", Got: "goes on"},
 		{Subject: "b", Behaviour: "it drains", Want: "goes on", Got: "cut"},
 	}, []string{"a", "b"}, head{kernel: "6.12", at: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)})
 	for _, want := range []string{
 		"on 2026-11-28 12:00 UTC, kernel 6.12;",
-		"| - plain | 2 | 2 | 1 |\n", "| hints | 1 | 1 | 0 (1) |\n", "| **all** | 3 | 3 | 1 (2) |\n",
+		"| - plain | 2 | 2 | 1 |\n", "| hints | 1 | 1 | 0 (1) |\n", "| none | 1 | 1 | 0 (1) |\n", "| **all** | 4 | 4 | 1 (3) |\n",
 		"| it drains | yes | no: cut |\n",
 		"## Where a differs\n\nNowhere.\n",
 		"| plain | base | pod -> NodePort | 1 | udp: refused | local sees 10.0.0.1 |\n",

@@ -109,7 +109,7 @@ func (k *cluster) record(t *testing.T, r *recorder, subject string, c configurat
 			v.ask(k)
 			r.all = append(r.all, findings.Finding{
 				Subject: subject, Configuration: c.name, Scenario: s.name, From: e.from, To: e.to, Way: w.String(),
-				Want: v.wanted(), Got: v.inWords(v.got), But: v.but(),
+				Want: v.wanted(), Got: v.inWords(v.got), OtherSource: v.otherSource(),
 			})
 		}
 	}
@@ -128,7 +128,7 @@ func (v *survey) ask(k *cluster) {
 	switch {
 	case slices.Equal(v.want, []string{"no answer"}):
 		limit = silence
-	case slices.Equal(v.want, []string{"refused"}):
+	case slices.Equal(v.want, []string{findings.Refused}):
 		limit = 3 * time.Second
 	case v.kept():
 		asks = asksOfOneKept
@@ -153,8 +153,8 @@ func (v *survey) ask(k *cluster) {
 func (k *cluster) timely(q question, limit time.Duration) string {
 	asked := time.Now()
 	words, _ := k.words(q, limit)
-	if words == "refused" && time.Since(asked) > 900*time.Millisecond {
-		return "refused after a second"
+	if words == findings.Refused && time.Since(asked) > 900*time.Millisecond {
+		return findings.RefusedLate
 	}
 	return words
 }
@@ -176,18 +176,15 @@ func (v *survey) inWords(got []string) string {
 	return strings.Join(slices.Sorted(slices.Values(got)), ", ")
 }
 
-// but says in what sense the answers may be called right.
-func (v *survey) but() string {
+// otherSource tells whether the answers are right but for the source that endpoints see.
+func (v *survey) otherSource() bool {
 	var got []string
 	for _, words := range v.got {
 		if words = v.asTheNode(words); !slices.Contains(got, words) {
 			got = append(got, words)
 		}
 	}
-	if v.inWords(got) == v.wanted() && v.inWords(v.got) != v.wanted() {
-		return findings.ServiceAddress
-	}
-	return ""
+	return v.inWords(got) == v.wanted() && v.inWords(v.got) != v.wanted()
 }
 
 // asTheNode has an endpoint see the node where it sees an address of the Service: a proxy that has

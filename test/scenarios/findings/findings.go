@@ -10,13 +10,23 @@ type Finding struct {
 	From, To, Way string
 	// Want and Got say what came of it.
 	Want, Got string
-	// But says in what sense it may be said to do what it should though Got is not Want.
-	But string `json:",omitempty"`
+	// OtherSource is true if all that is wrong is that endpoints see an address of the Service, which
+	// the proxy has bound to the node, where they should see the node's own.
+	OtherSource bool `json:",omitempty"`
 }
 
-// ServiceAddress is said of endpoints that see an address of the Service where they should see
-// the node's own.
-const ServiceAddress = "endpoints see an address of the Service that the proxy has bound to the node"
+// Refused and RefusedLate are what becomes of a TCP connection that is refused with its first SYN,
+// or with one that is sent again a second later.
+const (
+	Refused     = "refused"
+	RefusedLate = "refused after a second"
+)
 
 // Holds tells whether the subject does what it should.
 func (f Finding) Holds() bool { return f.Want == f.Got }
+
+// NearlyHolds tells whether it does but for the source that endpoints see, or a second.
+func (f Finding) NearlyHolds() bool {
+	return f.Holds() || f.OtherSource ||
+		f.Want == Refused && (f.Got == RefusedLate || f.Got == Refused+", "+RefusedLate)
+}
