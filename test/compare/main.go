@@ -91,7 +91,7 @@ func merge(file string, found []findings.Finding) ([]findings.Finding, error) {
 	return all, os.WriteFile(file, content, 0o600)
 }
 
-// subjectsOf lists who was looked at.
+// subjectsOf lists who was looked at, in the order of all.
 func subjectsOf(found []findings.Finding) []string {
 	var subjects []string
 	for _, f := range found {
@@ -99,6 +99,8 @@ func subjectsOf(found []findings.Finding) []string {
 			subjects = append(subjects, f.Subject)
 		}
 	}
+	order := func(name string) int { return slices.Index(peers.Subjects, peers.Subject(name)) }
+	slices.SortStableFunc(subjects, func(a, b string) int { return order(a) - order(b) })
 	return subjects
 }
 
