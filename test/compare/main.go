@@ -64,7 +64,11 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	report := write(found, subjectsOf(found), head{kernel: kernel, at: time.Now().UTC(), args: o.chosen()})
+	args = o.chosen()
+	if kept != "" {
+		args = append(args, "-findings=FILE, a subject at a time")
+	}
+	report := write(found, subjectsOf(found), head{kernel: kernel, at: time.Now().UTC(), args: args})
 	if out == "" {
 		_, err := fmt.Print(report)
 		return err
