@@ -164,20 +164,21 @@ func (l *load) report() (report, error) {
 	return r, err
 }
 
-// check expects that no request has failed since an earlier report, and that there were some.
+// check expects that no request has failed since an earlier report. A step may be done sooner than
+// one request: then it waits for the next.
 func (l *load) check(what string, since report) report {
 	l.c.t.Helper()
-	r, err := l.report()
-	if err != nil {
-		l.c.t.Fatalf("%s: the load: %v", what, err)
-	}
+	var r report
+	l.c.eventually("the load goes on", func() (err error) {
+		if r, err = l.report(); err == nil && r.Requests == since.Requests {
+			err = errors.New("it stands still")
+		}
+		return err
+	})
 	failures := r.Failures[len(since.Failures):]
 	l.c.t.Logf("%s: %d requests, %d failures; the slowest so far took %.2f s", what, r.Requests-since.Requests, len(failures), r.Slowest)
 	if len(failures) > 0 {
 		l.c.t.Errorf("%s: %d requests failed:\n%s", what, len(failures), strings.Join(failures, "\n"))
-	}
-	if r.Requests == since.Requests {
-		l.c.t.Errorf("%s: the load stands still", what)
 	}
 	return r
 }
