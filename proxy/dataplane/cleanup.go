@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/mooring-project/mooring/proxy/dataplane/conntrack"
 	"github.com/mooring-project/mooring/proxy/dataplane/ipvs"
 	"github.com/mooring-project/mooring/proxy/dataplane/kubeproxy"
 	"github.com/mooring-project/mooring/proxy/plan"
@@ -72,10 +71,10 @@ func (k *Kernel) Open(ctx context.Context, virtualServers []plan.Key) (open int,
 // rule and its table, and nothing else. Virtual servers that kube-proxy has taken back since
 // stay: their addresses are on its device, or their ports among its NodePorts.
 //
-// Connections of those that are removed end. Conntrack would take their next packet for one of a
-// connection that needs no NAT, and have it leave for an address that nobody has, until the client
-// gives up; so it forgets them last. Who serves the address then, with rules of NAT, leads such a packet
-// to an endpoint, which resets a connection that it does not know.
+// Connections of those that are removed end: the kernel lets go of them itself then, and has
+// conntrack forget them, since net/ipv4/vs/expire_nodest_conn is set (ip_vs_conn.c, Linux 5.9). Who
+// serves the address afterwards, with rules of NAT, leads their next packet to an endpoint, which
+// resets a connection that it does not know.
 func (k *Kernel) Cleanup(ctx context.Context) error {
 	found, err := k.Leftovers(ctx)
 	if err != nil {
@@ -89,16 +88,10 @@ func (k *Kernel) Cleanup(ctx context.Context) error {
 		return err
 	}
 	var ops []plan.Op
-	removed := map[plan.Key]bool{}
 	for key := range observed {
 		if key.Kind == plan.VirtualServer && !steps.Adopts(key) {
 			ops = append(ops, plan.Op{Verb: plan.Delete, Key: key})
-			removed[key] = true
 		}
-	}
-	ending, err := connectionsTo(removed)
-	if err != nil {
-		return err
 	}
 	for i, err := range k.ipvs.Do(ctx, ops...) {
 		if err != nil {
@@ -106,21 +99,5 @@ func (k *Kernel) Cleanup(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", ops[i], err)
 		}
 	}
-	return errors.Join(kubeproxy.Reroute(), kubeproxy.RemoveDevice(takeover.HeldDevice), k.nft.Cleanup(ctx), k.divert.Cleanup(),
-		conntrack.ForgetConnections(ending))
-}
-
-// connectionsTo lists what IPVS leads for some addresses.
-func connectionsTo(servers map[plan.Key]bool) ([]conntrack.Connection, error) {
-	all, err := ipvs.ListConnections()
-	if err != nil {
-		return nil, err
-	}
-	var connections []conntrack.Connection
-	for _, c := range all {
-		if servers[plan.Key{Kind: plan.VirtualServer, Protocol: c.Protocol, Addr: c.Virtual.Addr(), Port: c.Virtual.Port()}] {
-			connections = append(connections, conntrack.Connection{Protocol: c.Protocol, Client: c.Client, To: c.Virtual})
-		}
-	}
-	return connections, nil
+	return errors.Join(kubeproxy.Reroute(), kubeproxy.RemoveDevice(takeover.HeldDevice), k.nft.Cleanup(ctx), k.divert.Cleanup())
 }

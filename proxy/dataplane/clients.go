@@ -31,7 +31,7 @@ func (k *Kernel) keepClients(ctx context.Context, ops []plan.Op) {
 
 // clientsOf gives the clients that templates tell of, where operations give their address a group, and
 // their endpoint a pin of that group; and the templates of other addresses.
-func clientsOf(templates []ipvs.Connection, ops []plan.Op) (clients []nft.Client, rest []ipvs.Connection) {
+func clientsOf(templates []ipvs.Template, ops []plan.Op) (clients []nft.Client, rest []ipvs.Template) {
 	if len(templates) == 0 {
 		return nil, nil
 	}
@@ -61,7 +61,7 @@ func clientsOf(templates []ipvs.Connection, ops []plan.Op) (clients []nft.Client
 		pin, serves := pins[pinned{group, t.Real}]
 		left := min(t.Left, time.Duration(timeouts[group])*time.Second)
 		if serves && left > 0 {
-			clients = append(clients, nft.Client{Address: t.Client.Addr(), Group: group, Pin: pin, Left: left})
+			clients = append(clients, nft.Client{Address: t.Client, Group: group, Pin: pin, Left: left})
 		}
 	}
 	return clients, rest

@@ -25,13 +25,13 @@ func TestClientsAreKeptWhereTheyWere(t *testing.T) {
 		{Verb: plan.Add, Key: plan.MarkKey(plan.AffinityTimeout, group, false), Value: plan.Value{Timeout: 60}},
 		{Verb: plan.Add, Key: plan.Key{Kind: plan.Affinity, Protocol: model.TCP, Addr: web.Addr(), Port: web.Port()}, Value: plan.Value{Mark: group}},
 	}
-	template := func(virtual, real netip.AddrPort, left time.Duration) ipvs.Connection {
-		return ipvs.Connection{Protocol: model.TCP, Client: netip.AddrPortFrom(client, 0), Virtual: virtual, Real: real, Left: left}
+	template := func(virtual, real netip.AddrPort, left time.Duration) ipvs.Template {
+		return ipvs.Template{Protocol: model.TCP, Client: client, Virtual: virtual, Real: real, Left: left}
 	}
 	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 	for _, test := range []struct {
 		name     string
-		template ipvs.Connection
+		template ipvs.Template
 		want     []nft.Client
 		rest     int
 	}{
@@ -42,7 +42,7 @@ func TestClientsAreKeptWhereTheyWere(t *testing.T) {
 		{"another Service's", template(other, serving, time.Minute), nil, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			clients, rest := clientsOf([]ipvs.Connection{test.template}, ops)
+			clients, rest := clientsOf([]ipvs.Template{test.template}, ops)
 			if diff := cmp.Diff(test.want, clients, same); diff != "" || len(rest) != test.rest {
 				t.Errorf("%d templates left, clients (-want +got):\n%s", len(rest), diff)
 			}

@@ -56,7 +56,7 @@ type Kernel struct {
 	// translated is set when kube-proxy has led connections to endpoints by NAT.
 	translated bool
 	// templates are those of virtual servers that have been kube-proxy's.
-	templates []ipvs.Connection
+	templates []ipvs.Template
 }
 
 // Open finds out whether the kernel can do what we need, and changes nothing besides

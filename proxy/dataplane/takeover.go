@@ -53,12 +53,12 @@ func (k *Kernel) Adopt(ctx context.Context, steps takeover.Steps) error {
 }
 
 // templatesOf gives the templates of some virtual servers, which are sorted.
-func templatesOf(servers []plan.Key) ([]ipvs.Connection, error) {
+func templatesOf(servers []plan.Key) ([]ipvs.Template, error) {
 	if len(servers) == 0 {
 		return nil, nil
 	}
-	templates, err := ipvs.ListTemplates()
-	return slices.DeleteFunc(templates, func(t ipvs.Connection) bool {
+	templates, err := ipvs.Templates()
+	return slices.DeleteFunc(templates, func(t ipvs.Template) bool {
 		server := plan.Key{Kind: plan.VirtualServer, Protocol: t.Protocol, Addr: t.Virtual.Addr(), Port: t.Virtual.Port()}
 		_, is := slices.BinarySearchFunc(servers, server, plan.Key.Compare)
 		return !is

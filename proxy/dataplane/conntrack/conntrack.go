@@ -82,53 +82,12 @@ func dumped(destinations []Destination) error {
 	for _, d := range destinations {
 		filter[d] = struct{}{}
 	}
-	if err := deleted(filter); err != nil {
-		return fmt.Errorf("conntrack entries of %d destinations: %w", len(filter), err)
-	}
-	return nil
-}
-
-// deleted reads the whole table and deletes what matches.
-func deleted(filter netlink.CustomConntrackFilter) error {
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
 		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter); err != nil {
-			return err
+			return fmt.Errorf("conntrack entries of %d destinations: %w", len(filter), err)
 		}
 	}
 	return nil
-}
-
-// Connection is one as its client knows it.
-type Connection struct {
-	Protocol   model.Protocol
-	Client, To netip.AddrPort
-}
-
-// ForgetConnections deletes the entries of some connections, at the cost of reading the whole table.
-func ForgetConnections(connections []Connection) error {
-	if len(connections) == 0 {
-		return nil
-	}
-	these := these{}
-	for _, c := range connections {
-		these[c] = struct{}{}
-	}
-	if err := deleted(these); err != nil {
-		return fmt.Errorf("conntrack entries of %d connections: %w", len(these), err)
-	}
-	return nil
-}
-
-// these is a set of connections.
-type these map[Connection]struct{}
-
-// MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (t these) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	_, is := t[Connection{
-		Protocol: model.Protocol(flow.Forward.Protocol),
-		Client:   addrPort(flow.Forward.SrcIP, flow.Forward.SrcPort), To: addrPort(flow.Forward.DstIP, flow.Forward.DstPort),
-	}]
-	return is
 }
 
 // filter is a set of destinations.

@@ -51,26 +51,6 @@ func TestForgetsNothingElse(t *testing.T) {
 	}
 }
 
-func TestForgetsOneConnectionOfSeveralToAnAddress(t *testing.T) {
-	netns.New(t).Enter()
-	for _, text := range []string{"10.96.0.10:53", "10.96.0.11:53", "[fd00::10]:53"} {
-		begin(t, netip.MustParseAddrPort(text))
-	}
-	connection := func(client, to string) conntrack.Connection {
-		return conntrack.Connection{Protocol: model.UDP, Client: netip.MustParseAddrPort(client), To: netip.MustParseAddrPort(to)}
-	}
-	err := conntrack.ForgetConnections([]conntrack.Connection{
-		connection("192.0.2.1:1000", "10.96.0.10:53"), connection("[2001:db8::1]:1000", "[fd00::10]:53"),
-		connection("192.0.2.1:1001", "10.96.0.11:53"), // another client's port
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"10.96.0.11:53"}, destinations(t)); diff != "" {
-		t.Errorf("entries left (-want +got):\n%s", diff)
-	}
-}
-
 // begin makes an entry.
 func begin(t *testing.T, to netip.AddrPort) {
 	t.Helper()

@@ -17,24 +17,19 @@ import (
 	"github.com/mooring-project/mooring/internal/model"
 )
 
-// Connection is one that IPVS leads; or, if Client has no port, a template: its memory of where a
-// client of a persistent virtual server goes.
-type Connection struct {
+// Template is IPVS's memory of where a client of a persistent virtual server goes.
+type Template struct {
 	Protocol model.Protocol
-	// Virtual is the virtual server's address, as the client knows it, Real the real server's.
-	Client, Virtual, Real netip.AddrPort
-	// Left is for how long it is remembered yet.
+	Client   netip.Addr
+	// Virtual is the virtual server's address, Real the real server's.
+	Virtual, Real netip.AddrPort
+	// Left is for how long the client is remembered yet.
 	Left time.Duration
 }
 
-// ListConnections lists those of the network namespace of the calling thread, without templates. A
-// connection that has been led by a firewall mark is among them.
-func ListConnections() ([]Connection, error) { return list(false) }
-
-// ListTemplates lists these alone, at the cost of all connections.
-func ListTemplates() ([]Connection, error) { return list(true) }
-
-func list(templates bool) ([]Connection, error) {
+// Templates lists those of the network namespace of the calling thread, at the cost of all its
+// connections.
+func Templates() ([]Template, error) {
 	file, err := os.Open("/proc/thread-self/net/ip_vs_conn")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -43,23 +38,23 @@ func list(templates bool) ([]Connection, error) {
 		return nil, fmt.Errorf("connections of ipvs: %w", err)
 	}
 	defer file.Close()
-	return parse(file, templates)
+	return parseTemplates(file)
 }
 
-// parse reads the lines that ip_vs_conn_seq_show writes (ip_vs_conn.c):
+// parseTemplates reads the lines that ip_vs_conn_seq_show writes (ip_vs_conn.c):
 //
 //	Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
 //	TCP 0AF40102 0000 0A60000A 0050 0AF40103 1F90 NONE          10799
 //
 // Templates are those of port 0.
-func parse(text io.Reader, templates bool) ([]Connection, error) {
-	var connections []Connection
+func parseTemplates(text io.Reader) ([]Template, error) {
+	var templates []Template
 	for lines := bufio.NewScanner(text); ; {
 		if !lines.Scan() {
-			return connections, lines.Err()
+			return templates, lines.Err()
 		}
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 9 || (fields[2] == "0000") != templates {
+		if len(fields) < 9 || fields[2] != "0000" {
 			continue
 		}
 		client, clientRead := shown(fields[1], fields[2])
@@ -68,7 +63,7 @@ func parse(text io.Reader, templates bool) ([]Connection, error) {
 		seconds, err := strconv.ParseUint(fields[8], 10, 32)
 		protocol := map[string]model.Protocol{"TCP": model.TCP, "UDP": model.UDP, "SCTP": model.SCTP}[fields[0]]
 		if clientRead && virtualRead && realRead && err == nil && protocol != 0 {
-			connections = append(connections, Connection{protocol, client, virtual, real, time.Duration(seconds) * time.Second})
+			templates = append(templates, Template{protocol, client.Addr(), virtual, real, time.Duration(seconds) * time.Second})
 		}
 	}
 }
