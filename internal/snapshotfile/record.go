@@ -153,7 +153,7 @@ func bit(is bool, bit uint8) uint8 {
 
 func (s *slice) model(names *intern.Names) (*model.EndpointSlice, error) {
 	out := &model.EndpointSlice{
-		Name: s.Name, Service: model.ServiceKey{Namespace: names.Text(s.Namespace), Name: names.Text(s.Service)},
+		Name: s.Name, Service: model.ServiceKey{Namespace: names.Text(s.Namespace), Name: s.Service},
 		Cluster: names.Text(s.Cluster),
 	}
 	for _, p := range s.Ports {

@@ -199,7 +199,7 @@ func (c *converter) sliceOf(in *discoveryv1.EndpointSlice, service string) *mode
 	}
 	out := &model.EndpointSlice{
 		Name:        in.Name,
-		Service:     model.ServiceKey{Namespace: c.names.Text(in.Namespace), Name: c.names.Text(service)},
+		Service:     model.ServiceKey{Namespace: c.names.Text(in.Namespace), Name: service},
 		Ports:       c.endpointPorts(in.Ports),
 		TriggerTime: c.triggerTime(in.Annotations[corev1.EndpointsLastChangeTriggerTime]),
 	}
