@@ -145,6 +145,7 @@ func TestHostileObjects(t *testing.T) {
 	n.process = n.command(source...)
 	n.start()
 	n.want("started", "10256/healthz", 200, "lastUpdated")
+	n.settled()
 	before := n.others()
 	for round := range rounds {
 		choices := make([]byte, 2048)
@@ -164,6 +165,17 @@ func TestHostileObjects(t *testing.T) {
 	server.set(nil, nil)
 	n.awaitVerified(source, rounds)
 	checkToldOnce(t, n.log.String(), rounds)
+}
+
+// settled waits until the kernel has no address left to look for a second owner of, after which it
+// adds routes itself (addrconf_dad_completed, addrconf.c).
+func (n *node) settled() {
+	n.t.Helper()
+	for deadline := time.Now().Add(time.Minute); n.shell("ip -6 address show tentative") != ""; time.Sleep(pollEvery) {
+		if time.Now().After(deadline) {
+			n.t.Fatal("addresses stay tentative")
+		}
+	}
 }
 
 // awaitVerified waits until the kernel is as it should be, but for real servers that it takes

@@ -126,18 +126,22 @@ func (b *bed) end(signal os.Signal) {
 	}
 }
 
-// verify has another mooring-proxy compare the kernel with what it should be.
+// verify has another mooring-proxy compare the kernel with what it should be, until it is: an
+// endpoint may have left just now, and what led to it be about to go.
 func (b *bed) verify() {
 	b.t.Helper()
-	var out strings.Builder
-	process, err := b.node.Start(lab.Command{Args: append([]string{os.Args[0], "verify"}, b.args...), Env: []string{childVariable + "=1"}, Output: &out})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	<-process.Done()
-	if process.Err() != nil {
-		b.t.Errorf("mooring-proxy verify: %v:\n%s", process.Err(), out.String())
-	}
+	b.until("verify", func() error {
+		var out strings.Builder
+		process, err := b.node.Start(lab.Command{Args: append([]string{os.Args[0], "verify"}, b.args...), Env: []string{childVariable + "=1"}, Output: &out})
+		if err != nil {
+			return err
+		}
+		<-process.Done()
+		if err := process.Err(); err != nil {
+			return fmt.Errorf("%w:\n%s", err, out.String())
+		}
+		return nil
+	})
 }
 
 // get asks mooring-proxy.
