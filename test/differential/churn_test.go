@@ -75,8 +75,11 @@ func (g generator) pickSome(from []string, n int) (some []string) {
 	return some
 }
 
-// change gives the cluster with one object different.
+// change gives the cluster with one object different; one that has none left begins anew.
 func (g generator) change(c cluster) cluster {
+	if len(c) == 0 {
+		return g.cluster(8)
+	}
 	next := maps.Clone(c)
 	key := pick(g, c.keys())
 	switch o := c[key].(type) {
