@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/mooring-project/mooring/internal/testkit/printed"
 	"github.com/mooring-project/mooring/test/controlplane"
 )
 
@@ -43,29 +43,7 @@ type server struct {
 	program, corefile, snapshot string
 	addr, ready, metrics, pprof string
 	process                     *exec.Cmd
-	said                        said
-}
-
-// said is what a program prints, which also goes to the test's log.
-type said struct {
-	log io.Writer
-	// mu guards text.
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-// Write implements io.Writer.
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.text.Write(p)
-	return s.log.Write(p)
-}
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
+	said                        printed.Text
 }
 
 func newServer(t *testing.T, kubeconfig string) *server {
@@ -74,7 +52,7 @@ func newServer(t *testing.T, kubeconfig string) *server {
 	s := &server{
 		t: t, program: filepath.Join(directory, "mooring-dns"), corefile: filepath.Join(directory, "Corefile"),
 		snapshot: filepath.Join(directory, "snapshot"), addr: freeAddress(t), ready: freeAddress(t), metrics: freeAddress(t), pprof: freeAddress(t),
-		said: said{log: testLog{t}},
+		said: printed.Text{Also: testLog{t}},
 	}
 	build := exec.Command("go", "build", "-o", s.program, "../../cmd/mooring-dns")
 	if output, err := build.CombinedOutput(); err != nil {

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
+	"github.com/mooring-project/mooring/internal/testkit/printed"
 	"github.com/mooring-project/mooring/test/lab"
 )
 
@@ -100,29 +100,11 @@ func exactly(pods []string) func(answer) error {
 // An asking is a client that keeps asking in a pod.
 type asking struct {
 	process *lab.Process
-	printed *output
-}
-
-// output collects what a program prints; reading it while the program runs is safe.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	printed *printed.Text
 }
 
 func (t *teller) startAsking(client place, urls ...string) (*asking, error) {
-	command, printed := t.lab.Asker(urls...), &output{}
+	command, printed := t.lab.Asker(urls...), &printed.Text{}
 	fmt.Fprintf(t.out, "\n[%s]$ %s &\n", client.name, shellLine(command))
 	process, err := client.ns.Start(lab.Command{Args: command, Output: printed})
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 	"github.com/mooring-project/mooring/test/controlplane"
 	"github.com/mooring-project/mooring/test/peers"
 	"github.com/mooring-project/mooring/test/vm"
@@ -203,7 +204,7 @@ func (c *cluster) play() {
 	c.put(web(ready(c.servers...)))
 	c.start()
 	c.until("the start", c.healthy)
-	pulse, lines, stream := startPulse(t), hold(t, 30, c.origins()...), startStream(t, 30, 2, c.origins()...)
+	beats, lines, stream := pulse.Start(t), hold(t, 30, c.origins()...), startStream(t, 30, 2, c.origins()...)
 	c.provide()
 	c.served()
 	// One server leaves, and has its connections throughout.
@@ -216,7 +217,7 @@ func (c *cluster) play() {
 	if soak() {
 		c.lostEvents()
 	}
-	stream.finish().check(t, pulse)
+	stream.finish().check(t, beats)
 	lines.check(t)
 	if err := c.leaving(c.servers[2]); err != nil {
 		t.Error(err)

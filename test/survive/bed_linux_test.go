@@ -1,7 +1,6 @@
 package survive
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,11 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mooring-project/mooring/internal/testkit/printed"
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 	"github.com/mooring-project/mooring/test/lab"
 )
 
@@ -31,29 +31,7 @@ type bed struct {
 	dir     string
 	args    []string
 	process *lab.Process
-	said    output
-}
-
-// output has what mooring-proxy prints, which also goes to the test's log.
-type output struct {
-	log io.Writer
-	// mu guards text.
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.text.Write(p)
-	return o.log.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	said    printed.Text
 }
 
 const (
@@ -69,7 +47,7 @@ func newBed(t *testing.T, args ...string) *bed {
 		t.Fatal(err)
 	}
 	t.Cleanup(network.Close)
-	b := &bed{t: t, network: network, node: network.Nodes[0], dir: t.TempDir(), said: output{log: t.Output()}}
+	b := &bed{t: t, network: network, node: network.Nodes[0], dir: t.TempDir(), said: printed.Text{Also: t.Output()}}
 	if b.client, err = b.node.NewSandbox("client"); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +168,7 @@ func (b *bed) until(what string, is func() error) {
 		if time.Since(began) > settle {
 			b.t.Fatalf("%s: not within %s: %v", what, settle, err)
 		}
-		time.Sleep(beat)
+		time.Sleep(pulse.Beat)
 	}
 }
 

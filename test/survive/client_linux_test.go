@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 	"github.com/mooring-project/mooring/test/lab"
 )
 
@@ -137,7 +138,7 @@ const lostSYN = time.Second
 
 // check fails the test if a connection failed, or had to wait for a lost SYN. Those while the machine
 // itself stood still do not count.
-func (c tally) check(t *testing.T, pulse *pulse) {
+func (c tally) check(t *testing.T, pulse *pulse.Pulse) {
 	t.Helper()
 	var connects []time.Duration
 	var failed, late, excused, again int
@@ -145,7 +146,7 @@ func (c tally) check(t *testing.T, pulse *pulse) {
 	for _, v := range c.visits {
 		connects = append(connects, v.connect)
 		origins[v.from.name]++
-		stood := pulse.stoodStill(v.at, v.at.Add(v.connect))
+		stood := pulse.StoodStill(v.at, v.at.Add(v.connect))
 		switch {
 		case v.err != nil:
 			if failed++; failed <= 10 {
@@ -278,52 +279,4 @@ func (l *lines) check(t *testing.T) {
 	if said < len(l.all) {
 		t.Error("less than one answer on each")
 	}
-}
-
-// pulse notes when the machine, which may be emulated beside other work, stands still.
-type pulse struct {
-	// mu guards gaps.
-	mu   sync.Mutex
-	gaps [][2]time.Time
-}
-
-const (
-	beat = 50 * time.Millisecond
-	// still is a gap that can make the other side's TCP send a SYN again.
-	still = 400 * time.Millisecond
-)
-
-func startPulse(t *testing.T) *pulse {
-	p, done := &pulse{}, make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() {
-		for last := time.Now(); ; {
-			select {
-			case <-done:
-				return
-			case <-time.After(beat):
-			}
-			now := time.Now()
-			if now.Sub(last) > still {
-				p.mu.Lock()
-				p.gaps = append(p.gaps, [2]time.Time{last, now})
-				p.mu.Unlock()
-			}
-			last = now
-		}
-	})
-	t.Cleanup(func() {
-		close(done)
-		running.Wait()
-		if len(p.gaps) > 0 {
-			t.Logf("the machine stood still %d times", len(p.gaps))
-		}
-	})
-	return p
-}
-
-func (p *pulse) stoodStill(from, to time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.gaps, func(gap [2]time.Time) bool { return gap[0].Before(to) && gap[1].After(from) })
 }

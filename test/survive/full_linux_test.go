@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 )
 
 const conntrackMax = "/proc/sys/net/netfilter/nf_conntrack_max"
@@ -68,7 +70,7 @@ func TestTablesThatAreFull(t *testing.T) {
 	}
 	stream := startStream(t, 30, 2, b.origins()...)
 	time.Sleep(3 * time.Second)
-	stream.finish().check(t, startPulse(t))
+	stream.finish().check(t, pulse.Start(t))
 	lines.check(t)
 	b.end(syscall.SIGTERM)
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 )
 
 // TestRestart ends mooring-proxy again and again at random moments, by kill -9 or as an upgrade does,
@@ -29,7 +31,7 @@ func TestRestart(t *testing.T) {
 	r.write()
 	b.start()
 	b.until("the start", b.healthy)
-	pulse, lines := startPulse(t), hold(t, 200, b.origins()...)
+	beats, lines := pulse.Start(t), hold(t, 200, b.origins()...)
 
 	// The last server leaves for good, and has its time from now on.
 	r.serving = ready(r.servers[:4]...)
@@ -45,7 +47,7 @@ func TestRestart(t *testing.T) {
 	if gap := last.Sub(first); gap.Abs() > time.Second {
 		t.Errorf("the deadline of what was leaving at the start has moved by %s", gap)
 	}
-	stream.finish().check(t, pulse)
+	stream.finish().check(t, beats)
 	lines.check(t)
 	if held := leaving.held(); held < 200/5-5 {
 		t.Errorf("the server that has left holds %d connections, expected about %d", held, 200/5)

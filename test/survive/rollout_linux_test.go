@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 )
 
 // ports is how few source ports the clients have, so that each is used again within a second or two.
@@ -67,7 +69,7 @@ func TestRollingUpdate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	pulse, lines := startPulse(t), hold(t, 60, r.origins()...)
+	beats, lines := pulse.Start(t), hold(t, 60, r.origins()...)
 	stream := startStream(t, 500, 12, r.origins()...)
 	lost := 0
 	r.play(func(s *server) {
@@ -85,7 +87,7 @@ func TestRollingUpdate(t *testing.T) {
 		lost = len(lines.broken())
 	})
 	visits := stream.finish()
-	visits.check(t, pulse)
+	visits.check(t, beats)
 	served := make(map[string]int)
 	for _, v := range visits.visits {
 		served[v.server]++

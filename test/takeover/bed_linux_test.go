@@ -16,6 +16,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/mooring-project/mooring/internal/testkit/printed"
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 	"github.com/mooring-project/mooring/test/lab"
 	"github.com/mooring-project/mooring/test/peers"
 )
@@ -91,26 +93,7 @@ func (b *bed) relayAPI() {
 type proxy struct {
 	*lab.Process
 	bed    *bed
-	output *output
-}
-
-// output keeps what a process prints.
-type output struct {
-	// mu guards text.
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	output *printed.Text
 }
 
 // arguments give a subject's command line; an action of mooring-proxy comes first.
@@ -148,7 +131,7 @@ func (b *bed) startBeside(s peers.Subject) *proxy {
 // run starts a subject for an action.
 func (b *bed) run(s peers.Subject, action, environment []string, flags ...string) *proxy {
 	b.t.Helper()
-	p := &proxy{bed: b, output: new(output)}
+	p := &proxy{bed: b, output: new(printed.Text)}
 	var err error
 	p.Process, err = b.node.Start(lab.Command{Args: b.arguments(s, action, flags...), Env: environment, Output: p.output})
 	b.must(err)
@@ -200,7 +183,7 @@ func (b *bed) until(what string, is func() error) {
 		if time.Since(began) > settle {
 			b.t.Fatalf("%s: not within %s: %v", what, settle, err)
 		}
-		time.Sleep(10 * beat)
+		time.Sleep(10 * pulse.Beat)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mooring-project/mooring/internal/testkit/pulse"
 	"github.com/mooring-project/mooring/test/lab"
 	"github.com/mooring-project/mooring/test/peers"
 )
@@ -82,7 +83,7 @@ type traffic struct {
 	lines   []*line
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	pulse   *pulse
+	pulse   *pulse.Pulse
 	// mu guards what follows.
 	mu       sync.Mutex
 	calls    int
@@ -100,7 +101,7 @@ const (
 func (b *bed) startTraffic(ways []way) *traffic {
 	t := b.t
 	t.Helper()
-	tr := &traffic{t: t, pulse: startPulse(t)}
+	tr := &traffic{t: t, pulse: pulse.Start(t)}
 	tr.ctx, tr.stop = context.WithCancel(t.Context())
 	t.Cleanup(func() {
 		if tr.end(); t.Failed() {
@@ -182,7 +183,7 @@ func (tr *traffic) call(ctx context.Context, w way, delay time.Duration) {
 		switch {
 		case err != nil:
 			tr.failures = append(tr.failures, fmt.Sprintf("%s at %s: %v", w.name, began.Format("15:04:05.000"), err))
-		case again > 0 && !tr.pulse.stoodStill(began, began.Add(took)):
+		case again > 0 && !tr.pulse.StoodStill(began, began.Add(took)):
 			tr.resent++
 			tr.failures = append(tr.failures, fmt.Sprintf("%s at %s: connected after %s, SYN sent again %d times", w.name, began.Format("15:04:05.000"), took, again))
 		}
@@ -276,46 +277,4 @@ func (tr *traffic) end() {
 	for _, l := range tr.lines {
 		l.conn.Close()
 	}
-}
-
-// pulse notes when the machine, which may be emulated beside other work, stands still.
-type pulse struct {
-	// mu guards gaps.
-	mu   sync.Mutex
-	gaps [][2]time.Time
-}
-
-const (
-	beat = 50 * time.Millisecond
-	// still is a gap that can make the other side's TCP send a SYN again.
-	still = 400 * time.Millisecond
-)
-
-func startPulse(t *testing.T) *pulse {
-	p, done := &pulse{}, make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() {
-		for last := time.Now(); ; {
-			select {
-			case <-done:
-				return
-			case <-time.After(beat):
-			}
-			now := time.Now()
-			if now.Sub(last) > still {
-				p.mu.Lock()
-				p.gaps = append(p.gaps, [2]time.Time{last, now})
-				p.mu.Unlock()
-			}
-			last = now
-		}
-	})
-	t.Cleanup(func() { close(done); running.Wait() })
-	return p
-}
-
-func (p *pulse) stoodStill(from, to time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.gaps, func(gap [2]time.Time) bool { return gap[0].Before(to) && gap[1].After(from) })
 }
