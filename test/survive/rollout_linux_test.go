@@ -1,6 +1,7 @@
 package survive
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,8 +11,20 @@ import (
 	"github.com/mooring-project/mooring/internal/testkit/pulse"
 )
 
-// ports is how few source ports the clients have, so that each is used again within a second or two.
-const ports = 120
+// ports is how few source ports each origin has, so that a port is used again after two or three seconds.
+const ports = 400
+
+// reusePorts has an origin's clients use them again although they remember the last connection.
+func (o origin) reusePorts(t *testing.T) {
+	t.Helper()
+	err := errors.Join(
+		o.ns.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprintf("20000 %d", 20000+ports-1)),
+		o.ns.Sysctl("net.ipv4.tcp_tw_reuse", "1"), // after a second
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // rollout replaces three servers by three others as a Deployment does, and as its pods do: a new pod
 // gets ready; an old one is terminating and still serves while its preStop hook sleeps, takes no
@@ -65,9 +78,7 @@ func (r *rollout) play(ending func(*server)) {
 func TestRollingUpdate(t *testing.T) {
 	r := newRollout(t)
 	for _, o := range r.origins() {
-		if err := o.ns.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprintf("20000 %d", 20000+ports-1)); err != nil {
-			t.Fatal(err)
-		}
+		o.reusePorts(t)
 	}
 	beats, lines := pulse.Start(t), hold(t, 60, r.origins()...)
 	stream := startStream(t, 500, 12, r.origins()...)

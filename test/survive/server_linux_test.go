@@ -1,7 +1,6 @@
 package survive
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,8 +13,8 @@ import (
 
 const serverPort = 8080
 
-// server is what runs in a pod. A client sends q and gets the server's name, after which the
-// server closes the connection first; or it sends p, again and again, and gets p back.
+// server is what runs in a pod. A client sends q and gets a line with the server's name, or p and gets
+// p back, again and again until it ends the connection.
 type server struct {
 	name    string
 	sandbox *lab.Sandbox
@@ -84,11 +83,11 @@ func (s *server) serve(conn net.Conn) {
 		if _, err := io.ReadFull(conn, question); err != nil {
 			return
 		}
+		answer := question
 		if question[0] == 'q' {
-			io.WriteString(conn, s.name) //nolint:errcheck // the client sees it
-			return
+			answer = []byte(s.name + "\n")
 		}
-		if _, err := conn.Write(question); err != nil {
+		if _, err := conn.Write(answer); err != nil {
 			return
 		}
 	}
@@ -113,5 +112,3 @@ func (s *server) held() int {
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
-
-var errShort = errors.New("the server ended without its name")
