@@ -142,26 +142,33 @@ func (k *Kernel) Setup(ctx context.Context) error {
 	return nil
 }
 
-// parameters are those that have to be 1. kube-proxy's IPVS mode sets them too. conn_reuse_mode
-// keeps its 1: 0 was the workaround for kernels before 5.9, and loses expire_nodest_conn.
-func (k *Kernel) parameters() []string {
-	parameters := []string{
-		"net/ipv4/vs/conntrack",                 // postrouting can masquerade what IPVS sends
-		"net/ipv4/vs/expire_nodest_conn",        // a connection ends with its real server
-		"net/ipv4/vs/expire_quiescent_template", // a client leaves a real server of weight 0
+// parameter is a kernel parameter and what it has to be.
+type parameter struct{ name, value string }
+
+// parameters are what has to be so. kube-proxy's IPVS mode sets them too, but for the last one.
+// conn_reuse_mode keeps its 1: 0 was the workaround for kernels before 5.9, and loses expire_nodest_conn.
+func (k *Kernel) parameters() []parameter {
+	parameters := []parameter{
+		{"net/ipv4/vs/conntrack", "1"},                 // postrouting can masquerade what IPVS sends
+		{"net/ipv4/vs/expire_nodest_conn", "1"},        // a connection ends with its real server
+		{"net/ipv4/vs/expire_quiescent_template", "1"}, // a client leaves a real server of weight 0
 	}
 	if k.options.IPv4 {
-		parameters = append(parameters, "net/ipv4/ip_forward")
+		parameters = append(parameters, parameter{"net/ipv4/ip_forward", "1"})
 	}
 	if k.options.IPv6 {
-		parameters = append(parameters, "net/ipv6/conf/all/forwarding")
+		parameters = append(parameters, parameter{"net/ipv6/conf/all/forwarding", "1"})
 	}
-	return parameters
+	// A connection that its server has reset is forgotten at once. For as long as it is remembered, a
+	// SYN from the same port does not begin a new one (nf_conntrack_tcp_packet, nf_conntrack_proto_tcp.c:
+	// unless the client has reset, or somebody has sent a FIN), and IPVS drops a SYN that belongs to an
+	// old one (ip_vs_in_hook, ip_vs_core.c), for which its client waits a second.
+	return append(parameters, parameter{"net/netfilter/nf_conntrack_tcp_timeout_close", "0"})
 }
 
 func (k *Kernel) setupParameters() error {
-	for _, name := range k.parameters() {
-		if err := sysctl.Ensure(name, "1"); err != nil {
+	for _, p := range k.parameters() {
+		if err := sysctl.Ensure(p.name, p.value); err != nil {
 			return err
 		}
 	}

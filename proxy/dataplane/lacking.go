@@ -13,13 +13,13 @@ func (k *Kernel) Lacking(ctx context.Context) ([]string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var lacking []string
-	for _, name := range k.parameters() {
-		value, err := sysctl.Get(name)
+	for _, p := range k.parameters() {
+		value, err := sysctl.Get(p.name)
 		if err != nil {
 			return nil, err
 		}
-		if value != "1" {
-			lacking = append(lacking, fmt.Sprintf("sysctl %s is %s and should be 1", name, value))
+		if value != p.value {
+			lacking = append(lacking, fmt.Sprintf("sysctl %s is %s and should be %s", p.name, value, p.value))
 		}
 	}
 	table, err := k.nft.Lacking(ctx)

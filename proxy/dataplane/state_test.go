@@ -219,6 +219,7 @@ func TestParametersOfTheKernel(t *testing.T) {
 		"net/ipv4/vs/conntrack": "1", "net/ipv4/vs/expire_nodest_conn": "1",
 		"net/ipv4/vs/expire_quiescent_template": "1", "net/ipv4/vs/conn_reuse_mode": "1",
 		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1",
+		"net/netfilter/nf_conntrack_tcp_timeout_close": "0",
 	} {
 		if got, err := sysctl.Get(name); err != nil || got != want {
 			t.Errorf("%s is %s (%v), want %s", name, got, err, want)
