@@ -18,9 +18,9 @@ const (
 	openRemind = 30 * time.Second
 )
 
-// Cleanup removes everything of ours from the kernel. Where kube-proxy serves again, connections that
-// would be cut get the time of a drain to end; those of a trial beside it, which nobody leads
-// afterwards, do not.
+// Cleanup removes everything of ours from the kernel. Where kube-proxy runs again, it is to serve first,
+// and connections that would be cut get the time of a drain to end; those of a trial beside it, which
+// nobody leads afterwards, do not.
 func Cleanup(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	kernel, err := dataplane.Open(dataplaneOptions(c, logger))
 	if err != nil {
@@ -28,6 +28,9 @@ func Cleanup(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	}
 	defer kernel.Close()
 	if c.ServiceProxyName == "" {
+		if err := awaitSync(ctx, c, logger); err != nil {
+			return err
+		}
 		leading, err := kernel.Retire(ctx)
 		if err != nil {
 			return err

@@ -80,15 +80,20 @@ func reachableAt(at netip.AddrPort) netip.AddrPort {
 func isKubeProxy(ctx context.Context, at netip.AddrPort) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.String()+"/healthz", http.NoBody)
-	if err != nil {
-		return false
-	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: new(net.Dialer).DialContext}}
-	response, err := client.Do(request)
+	response, err := get(ctx, at, "/healthz")
 	if err != nil {
 		return !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.EADDRNOTAVAIL)
 	}
 	response.Body.Close()
 	return response.Header.Get("Server") != health.ServerName
+}
+
+// get asks an address of this host. The caller closes the body.
+func get(ctx context.Context, at netip.AddrPort, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.String()+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: new(net.Dialer).DialContext}}
+	return client.Do(request)
 }

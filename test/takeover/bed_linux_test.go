@@ -201,6 +201,19 @@ func (b *bed) atRest() error {
 	return err
 }
 
+// healthy tells whether the proxy on the node answers that it is.
+func (b *bed) healthy() error {
+	response, err := b.http.Get("http://127.0.0.1:10256/healthz")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
+}
+
 // printed waits until a proxy has printed something.
 func (p *proxy) printed(text string) {
 	p.bed.t.Helper()

@@ -261,8 +261,8 @@ func (b *bed) giveBack(traffic *traffic, mode peers.Subject, mooring *proxy) *pr
 	mooring.Signal(syscall.SIGTERM)
 	<-mooring.Done()
 	kubeProxy := b.startBeside(mode)
-	b.until("kube-proxy at rest once more", b.atRest)
-	time.Sleep(2 * time.Second)
+	// It is healthy before it serves; cleanup waits until it does.
+	b.until("kube-proxy healthy", b.healthy)
 	traffic.check("kube-proxy started beside")
 	b.cleanUp(traffic, mode)
 	if left := b.shell(ours); left != "" {
