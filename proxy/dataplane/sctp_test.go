@@ -51,6 +51,10 @@ func sctpListen(t *testing.T, port int) net.Listener {
 	}
 	file := os.NewFile(uintptr(fd), "sctp")
 	defer file.Close()
+	// The last associations of a listener before it may still be saying goodbye.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
 	if err := unix.Bind(fd, &unix.SockaddrInet6{Port: port}); err != nil {
 		t.Fatal(err)
 	}
