@@ -103,7 +103,7 @@ func TestTableOfAnotherVersionIsReplacedWithItsElements(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, kernel, some())
-	if got := strings.Join(chains(t), " "); got != "affinity-10 affinity-10-masqueraded forward input inside kept kept-masqueraded "+
+	if got := strings.Join(chains(t), " "); got != "affinity-10 affinity-10-masqueraded answer forward input inside kept kept-masqueraded "+
 		"layout-4 leave output outside outside-masqueraded postrouting prerouting received refuse reroute sent translated translated-output unlisted unserved unusable" {
 		t.Errorf("chains: %s", got)
 	}

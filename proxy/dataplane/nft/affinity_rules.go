@@ -71,9 +71,10 @@ func (s skeleton) enter(c *nftables.Chain, f family, kind plan.Kind, chain strin
 
 // chosen remembers where clients went. IPVS sends a packet on through the output hook, or
 // lets it go on to a daemon of this host.
-func (s skeleton) chosen() {
+func (s skeleton) chosen() (received *nftables.Chain) {
+	received = s.hook("received", nftables.ChainHookInput, priorityReceived, nftables.ChainTypeFilter)
 	for _, c := range []*nftables.Chain{
-		s.hook("received", nftables.ChainHookInput, priorityReceived, nftables.ChainTypeFilter),
+		received,
 		s.hook("sent", nftables.ChainHookOutput, prioritySent, nftables.ChainTypeFilter),
 	} {
 		for _, f := range []family{ipv4, ipv6} {
@@ -81,6 +82,7 @@ func (s skeleton) chosen() {
 				&expr.Lookup{SourceRegister: first, SetName: listName(plan.AffinityTimeout, f), DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true})
 		}
 	}
+	return received
 }
 
 // remember writes the chains of a timeout: a client whose mark was followed stays remembered

@@ -80,10 +80,10 @@ func (s skeleton) write() {
 	s.output()
 	s.unlisted("forward", nftables.ChainHookForward, priorityEarly)
 	s.unlisted("unlisted", nftables.ChainHookOutput, priorityUnlisted)
-	s.chosen()
+	received := s.chosen()
 	s.reroute()
 	s.postrouting()
-	s.leave()
+	s.answers(received, s.leave())
 }
 
 // refuse answers at once, as a closed port of a host does: a reset for TCP, ICMP port
@@ -239,12 +239,13 @@ func (s skeleton) postrouting() {
 
 // leave takes the marks away from every packet: a tunnel's packets inherit them, and would
 // be masqueraded themselves.
-func (s skeleton) leave() {
+func (s skeleton) leave() *nftables.Chain {
 	c := s.hook("leave", nftables.ChainHookPostrouting, priorityLeave, nftables.ChainTypeFilter)
 	for _, f := range []family{ipv4, ipv6} {
 		s.rule(c, is(f), hasMarkOf(f), changeMark(0, 0))
 	}
 	s.rule(c, marked(s.config.MasqueradeMark), clearMark(s.config.MasqueradeMark))
+	return c
 }
 
 func (s skeleton) chain(name string) *nftables.Chain {
