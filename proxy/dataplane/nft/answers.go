@@ -18,7 +18,9 @@ const directionOriginal = 0
 // address of the newer one, and the older one is silent until IPVS has forgotten that. Conntrack
 // does not mix them up. For all others this changes nothing.
 //
-// A reply of SCTP keeps what IPVS gives it.
+// What IPVS remembers of the newer one's state stays mixed: once the older one's server has ended that, the
+// newer one is forgotten when it pauses for two minutes, or ten seconds after a reset. A reply of SCTP keeps
+// what IPVS gives it.
 func (s skeleton) answers(chains ...*nftables.Chain) {
 	c := s.chain("answer")
 	for _, f := range []family{ipv4, ipv6} {
