@@ -1,6 +1,7 @@
 package dataplane_test
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -33,7 +34,7 @@ func TestAPortIsUsedAgainAfterAReset(t *testing.T) {
 					local := netip.AddrPortFrom(from.addr(w.ipv6), 40000)
 					first := connect(t, from, local, netip.AddrPortFrom(vip, 80))
 					l.want(then)
-					if _, err := talk(first); err == nil || err == io.EOF {
+					if _, err := talk(first); err == nil || errors.Is(err, io.EOF) {
 						t.Fatalf("the server was to reset the connection: %v", err)
 					}
 					first.Close()
