@@ -1,5 +1,5 @@
-# The same images as `make images` makes, which needs no daemon and pulls nothing, for those who
-# prefer to build by
+# The programs, users and capabilities of the images that `make images` makes (which needs no daemon
+# and pulls nothing), for those who prefer to build by
 #     docker build --target mooring-dns --build-arg VERSION=dev -t localhost/mooring-dns:dev .
 #     docker build --target mooring-proxy --build-arg VERSION=dev -t localhost/mooring-proxy:dev .
 

@@ -50,7 +50,8 @@ test-deploy:
 	$(GO) -C internal/tools/images test -count=1 ./...
 
 # Long: part of nightly runs.
-test-node: ## deploy to a real kubelet and containerd in the kernel machine, update, migrate and go back
+test-node: ## build the Dockerfile, deploy to a real kubelet and containerd in the kernel machine, update, migrate and go back
+	MOORING_NODE=1 $(GO) -C internal/tools/images test -count=1 -v -timeout 1h -run TestDockerfileGivesTheSameImages .
 	MOORING_NODE=1 $(GO) test -count=1 -v -timeout 2h ./test/node
 
 # Some five minutes.

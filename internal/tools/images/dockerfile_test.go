@@ -41,8 +41,8 @@ func dockerfile(t *testing.T) []instruction {
 	return all
 }
 
-// The Dockerfile cannot be built where there is no daemon; what it says of the images is compared
-// with the recipes, and TestCommandsOfTheDockerfile runs its commands.
+// What the Dockerfile says of the images is compared with the recipes in every run, and
+// TestCommandsOfTheDockerfile runs its commands; TestDockerfileGivesTheSameImages builds it.
 func TestDockerfileDescribesTheSameImages(t *testing.T) {
 	for _, r := range recipes {
 		t.Run(r.name, func(t *testing.T) {
