@@ -152,9 +152,14 @@ func (n *Namespace) inNet(f func() error) error {
 // Dial connects from inside the namespace to an address literal; names are not
 // resolved, because a resolver would run on threads outside.
 func (n *Namespace) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return n.DialBy(ctx, new(net.Dialer), network, address)
+}
+
+// DialBy is Dial by a dialer with options.
+func (n *Namespace) DialBy(ctx context.Context, dialer *net.Dialer, network, address string) (net.Conn, error) {
 	var conn net.Conn
 	err := n.inNet(func() (err error) {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		conn, err = dialer.DialContext(ctx, network, address)
 		return err
 	})
 	return conn, err

@@ -154,7 +154,7 @@ func (b *bed) ways(c cluster) []way {
 	who := map[*lab.Namespace]string{pod: "pod", node: "node", outside: "outside"}
 	add := func(from *lab.Namespace, network, to string, address netip.Addr, port int, marked bool) {
 		name := fmt.Sprintf("%s %s%d to %s", who[from], network, map[bool]int{false: 4, true: 6}[address.Is6()], to)
-		ways = append(ways, way{name, from, network, at(address, port), marked})
+		ways = append(ways, way{name, from, network, at(address, port), marked, portsOf(len(ways))})
 	}
 	for family, nodeAddress := range []netip.Addr{b.node.V4, b.node.V6} {
 		for network, nodePort := range map[string]int{"tcp": c.web.nodePort, "udp": c.web.nodePortUDP} {

@@ -3,11 +3,13 @@ package takeover
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +28,17 @@ type way struct {
 	target  string
 	// marked tells that mooring-proxy leads new connections by a firewall mark.
 	marked bool
+	// ports are those that the client's sockets choose from, first and last.
+	ports [2]uint16
+}
+
+// portsOf gives each way ports of its own. Two connections from one port to two addresses with one
+// endpoint are one to kube-proxy's IPVS, and the older one is silent then (what mooring-proxy does
+// about it: TestOnePortOfAClientToSeveralAddresses).
+func portsOf(way int) [2]uint16 {
+	const first, each = 32768, 800 // of those that Linux chooses from
+	from := uint16(first + way*each)
+	return [2]uint16{from, from + each - 1}
 }
 
 // patience is when an answer counts as lost: TCP has sent a lost packet again four times by then, also
@@ -36,7 +49,15 @@ const patience = 20 * time.Second
 func (w way) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return w.from.Dial(ctx, w.network, w.target)
+	return w.from.DialBy(ctx, &net.Dialer{Control: w.choosePort}, w.network, w.target)
+}
+
+func (w way) choosePort(_, _ string, socket syscall.RawConn) error {
+	var err error
+	failed := socket.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(w.ports[1])<<16|int(w.ports[0]))
+	})
+	return errors.Join(failed, err)
 }
 
 // ask says something and gives the answer's words: who answered, and whom it saw.
