@@ -38,7 +38,8 @@ type service struct {
 	externals             []netip.Addr
 }
 
-// create makes a Service that some servers serve.
+// create makes a Service that some servers serve. One of that name is left where the machine has died in
+// the middle and been started again: the API server is outside of it.
 func (b *bed) create(name string, servers []*server, change func(*corev1.Service)) *service {
 	b.t.Helper()
 	dual := corev1.IPFamilyPolicyRequireDualStack
@@ -51,6 +52,7 @@ func (b *bed) create(name string, servers []*server, change func(*corev1.Service
 	}
 	change(wanted)
 	status := wanted.Status
+	b.remove(name)
 	created, err := b.client.CoreV1().Services("default").Create(b.t.Context(), wanted, metav1.CreateOptions{})
 	b.must(err)
 	b.t.Cleanup(func() { b.remove(name) })
