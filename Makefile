@@ -56,7 +56,7 @@ test-node: ## build the Dockerfile, deploy to a real kubelet and containerd in t
 
 # Some five minutes.
 test-takeover: ## take over from kube-proxy in each of its modes, and give back, under connections
-	MOORING_TAKEOVER=1 $(GO) test -count=1 -v -timeout 1h ./test/takeover
+	MOORING_TAKEOVER=1 $(GO) test -count=1 -v -timeout 1h -run '^TestTakeOver$$' ./test/takeover
 
 # The control plane, what is read from it, and the story as a newcomer sees it.
 test-system: build

@@ -18,8 +18,8 @@ func onHost(t *testing.T) bool {
 	if os.Getenv(peers.UpstreamVariable) != "" {
 		return false
 	}
-	if os.Getenv("MOORING_TAKEOVER") == "" {
-		t.Skip("takes some minutes in the kernel machine; `make test-takeover` runs it (MOORING_TAKEOVER=1)")
+	if testing.Short() {
+		t.Skip("the kernel machine and kube-proxy take minutes the first time; run without -short")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
@@ -30,7 +30,7 @@ func onHost(t *testing.T) bool {
 	defer h.Stop()
 	status, err := vm.Run(ctx, h.Spec(vm.Spec{
 		Argv:   []string{peers.Dir + "/takeover_test", "-test.run=^" + t.Name() + "$", "-test.v"},
-		Env:    environment("CI", "MOORING_SOAK", "MOORING_MODES"),
+		Env:    environment("CI", "MOORING_TAKEOVER", "MOORING_SOAK", "MOORING_MODES"),
 		Stdout: t.Output(), Stderr: t.Output(), Timeout: 25 * time.Minute,
 	}))
 	if err != nil || status != 0 {

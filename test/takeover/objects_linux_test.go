@@ -146,7 +146,7 @@ func local(s *corev1.Service) {
 // sticky keeps clients.
 func sticky(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }
 
-// cluster has the Services that clients use.
+// cluster has the Services that clients use. There may be no sticky one.
 type cluster struct{ web, local, sticky *service }
 
 // ways gives those by which clients find the Services.
@@ -164,14 +164,18 @@ func (b *bed) ways(c cluster) []way {
 			add(node, network, "ClusterIP", c.web.addresses[family], 80, false)
 			add(outside, network, "NodePort", nodeAddress, nodePort, false)
 			add(outside, network, "load balancer", c.web.balancers[family], 80, false)
-			add(pod, network, "session affinity", c.sticky.addresses[family], 80, true)
+			if c.sticky != nil {
+				add(pod, network, "session affinity", c.sticky.addresses[family], 80, true)
+			}
 		}
 		add(pod, "tcp", "load balancer", c.web.balancers[family], 80, false)
 		add(node, "tcp", "NodePort", nodeAddress, c.web.nodePort, false)
 		add(outside, "tcp", "externalIP", c.web.externals[family], 80, false)
 		add(outside, "tcp", "policy Local", c.local.balancers[family], 80, false)
 	}
-	add(node, "tcp", "session affinity", c.sticky.addresses[1], 80, true)
+	if c.sticky != nil {
+		add(node, "tcp", "session affinity", c.sticky.addresses[1], 80, true)
+	}
 	add(pod, "tcp", "policy Local", c.local.balancers[0], 80, true)
 	add(node, "tcp", "policy Local", c.local.balancers[1], 80, true)
 	return ways

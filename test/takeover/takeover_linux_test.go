@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,8 +56,39 @@ Device "kube-ipvs0" does not exist.
 // ours shows what mooring-proxy has in the kernel besides virtual servers.
 const ours = `nft list tables | grep mooring; ip rule show | grep 20046; ip -6 rule show | grep 20046; ip route show table 20046 2>/dev/null; ip -o link show mooring-held 2>/dev/null; ipvsadm -Sn | grep -e ' -f '; true`
 
+// TestTakeOverOnce has mooring-proxy take over from kube-proxy in mode ipvs and give back: the short
+// form of TestTakeOver.
+func TestTakeOverOnce(t *testing.T) {
+	if onHost(t) {
+		return
+	}
+	const mode = peers.KubeProxyIPVS
+	b := newBed(t)
+	c := cluster{web: b.create("web", b.servers, web), local: b.create("local", b.servers, local)}
+	ways := slices.DeleteFunc(b.ways(c), func(w way) bool { return w.network == "udp" && w.from != b.pod.Namespace })
+	kubeProxy := b.start(mode)
+	b.until("kube-proxy at rest", b.atRest)
+	traffic := b.startTraffic(ways)
+	traffic.hold(b, mode, ways)
+	mooring := b.start(peers.Mooring, "--adopt-kube-proxy")
+	kubeProxy.Signal(syscall.SIGTERM)
+	<-kubeProxy.Done()
+	b.shell(others)
+	b.until("nothing of kube-proxy's left", b.clean)
+	traffic.check("taken over")
+	if text, status := b.mooring("verify", "--adopt-kube-proxy"); status != 0 {
+		t.Errorf("verify: status %d:\n%s", status, text)
+	}
+	traffic.hold(b, peers.Mooring, ways)
+	b.checkHeld(mode)
+	b.giveBack(traffic, mode, mooring)
+}
+
 // TestTakeOver has mooring-proxy take over from kube-proxy in each of its modes, and give back.
 func TestTakeOver(t *testing.T) {
+	if os.Getenv("MOORING_TAKEOVER") == "" {
+		t.Skip("takes some minutes in the kernel machine; `make test-takeover` runs it (MOORING_TAKEOVER=1)")
+	}
 	if onHost(t) {
 		return
 	}
