@@ -40,6 +40,10 @@ const (
 	// setupTimeout is for the first transaction: the kernel loads a module for each kind
 	// of expression it has not seen yet.
 	setupTimeout = time.Minute
+	// readTimeout is for a whole set: for each part of a list the kernel counts its way again from the
+	// set's beginning (nf_tables_dump_set, nf_tables_api.c), which an emulated one did for more than
+	// five seconds at 50,000 elements.
+	readTimeout = time.Minute
 )
 
 // Table is our table in the kernel. It is not safe for concurrent use.
@@ -373,7 +377,7 @@ func (t *Table) readOnce(ctx context.Context, kinds []plan.Kind) (plan.Plan, err
 
 func (t *Table) elements(ctx context.Context, set string) ([]nftables.SetElement, error) {
 	var elements []nftables.SetElement
-	err := t.do(ctx, func(conn *nftables.Conn) (err error) {
+	err := t.doWithin(ctx, readTimeout, func(conn *nftables.Conn) (err error) {
 		elements, err = conn.GetSetElements(t.sets[set])
 		return err
 	})
