@@ -75,9 +75,10 @@ func (e *ear) during(f func()) (all heard) {
 			}
 		}
 	}()
-	f()
-	close(done)
-	<-listening
+	func() {
+		defer func() { close(done); <-listening }() // also if f ends the test
+		f()
+	}()
 	if add(); dropped > 0 {
 		e.t.Errorf("%d packets of netlink messages were not heard", dropped)
 	}
@@ -236,8 +237,10 @@ func (s *scale) audit(size int) {
 			s.t.Fatal(err)
 		}
 	})
+	// An audit takes a tenth of the time, and an emulated machine milliseconds for each Service.
+	limit := max(5*time.Minute, time.Duration(size)*30*time.Millisecond)
 	harmed, worst, changed := time.Now(), time.Duration(0), 0
-	for ; s.loop.Status().Repaired == 0 && time.Since(harmed) < 5*time.Minute; changed++ {
+	for ; s.loop.Status().Repaired == 0 && time.Since(harmed) < limit; changed++ {
 		began := time.Now()
 		_, slice := numbered(0, protocolOf(0), 4-changed%2)
 		s.commit(func(tx *state.Txn) { tx.PutSlice(slice) })
