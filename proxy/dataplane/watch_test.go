@@ -2,8 +2,10 @@ package dataplane_test
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,6 +92,57 @@ func TestWatchHearsWhatOthersDoAndNotWhatWeDo(t *testing.T) {
 	case sign := <-signs:
 		t.Errorf("another sign %q", sign)
 	default:
+	}
+}
+
+// TestWatchTellsWhatItHasMissed has the kernel announce more than a socket's queue holds (ENOBUFS).
+func TestWatchTellsWhatItHasMissed(t *testing.T) {
+	kernel := ready(t)
+	watch, err := kernel.OpenWatch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, goOn, missed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var first, told sync.Once
+	ended := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		ended <- watch.Run(ctx, func(sign string) {
+			first.Do(func() { close(busy); <-goOn })
+			if sign == dataplane.SignMissed {
+				told.Do(func() { close(missed) })
+			}
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	for heard := false; !heard; { // until the watch has joined its groups
+		shell(t, "nft add counter inet mooring probe && nft delete counter inet mooring probe")
+		select {
+		case <-busy:
+			heard = true
+		case <-time.After(time.Second):
+		}
+	}
+	var many strings.Builder
+	many.WriteString("add table inet other\nadd set inet other s { type mark; }\n")
+	for i := range 20000 {
+		fmt.Fprintf(&many, "add element inet other s { %d }\n", i)
+	}
+	nft := exec.CommandContext(t.Context(), "nft", "-f", "-")
+	nft.Stdin = strings.NewReader(many.String())
+	if output, err := nft.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v: %s", err, output)
+	}
+	close(goOn)
+	select {
+	case <-missed:
+	case <-time.After(time.Minute):
+		t.Error("it does not tell")
 	}
 }
 
