@@ -184,6 +184,14 @@ func knownExceptions() []exception {
 			holds:   func(d *difference) bool { return d.isWithin() && d.anySlice(hasNoPortNumber) },
 		},
 		{
+			code:    "D29 reverse name of an address in another spelling",
+			decides: "RFC 4291 section 2.2: an IPv6 address may be spelled in several ways; RFC 3596 section 2.5: it has one reverse name",
+			compat:  true,
+			holds: func(d *difference) bool {
+				return d.query.qtype == dns.TypePTR && d.isReverse() && d.stock.subsetOf(d.ours) && d.anySlice(isSpelledOtherwise)
+			},
+		},
+		{
 			code:    "D25 zone of an address that a slice has twice",
 			decides: "discovery/v1 Endpoint.zone: each endpoint has a zone; the stock plugin keeps the last one of an address",
 			holds: func(d *difference) bool {

@@ -2,6 +2,7 @@ package differential
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -180,6 +181,16 @@ func hasNoPortNumber(s *discoveryv1.EndpointSlice) bool {
 
 func hasSecondAddress(s *discoveryv1.EndpointSlice) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return len(e.Addresses) > 1 })
+}
+
+// isSpelledOtherwise tells whether a slice has an address that is not spelled as RFC 5952 says.
+func isSpelledOtherwise(s *discoveryv1.EndpointSlice) bool {
+	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool {
+		return slices.ContainsFunc(e.Addresses, func(text string) bool {
+			addr, err := netip.ParseAddr(text)
+			return err == nil && addr.String() != text
+		})
+	})
 }
 
 // isOrphan tells whether a slice belongs to a Service that does not exist for clients:
