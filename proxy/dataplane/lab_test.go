@@ -274,6 +274,28 @@ func (w way) serve(t *testing.T, h *host, port int) {
 	})
 }
 
+// serveEach hands each connection to port 8080 of a host to serve, which closes it, until the test ends.
+func serveEach(t *testing.T, h *host, serve func(net.Conn)) {
+	t.Helper()
+	var listener net.Listener
+	h.Do(func() {
+		var err error
+		if listener, err = net.Listen("tcp", ":8080"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+}
+
 func answerDatagrams(conn net.PacketConn, name string) {
 	buffer := make([]byte, 64)
 	for {

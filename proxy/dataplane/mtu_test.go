@@ -44,25 +44,11 @@ func TestPathMTUDiscovery(t *testing.T) {
 // serveBytes sends so many bytes to everyone who connects to a host.
 func serveBytes(t *testing.T, h *host, count int) {
 	t.Helper()
-	var listener net.Listener
-	h.Do(func() {
-		var err error
-		if listener, err = net.Listen("tcp", ":8080"); err != nil {
-			t.Fatal(err)
-		}
+	serveEach(t, h, func(conn net.Conn) {
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, _ = conn.Write(bytes.Repeat([]byte{'x'}, count))
+		conn.Close()
 	})
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			_ = conn.SetDeadline(time.Now().Add(patience))
-			_, _ = conn.Write(bytes.Repeat([]byte{'x'}, count))
-			conn.Close()
-		}
-	}()
 }
 
 // download counts the bytes that arrive.

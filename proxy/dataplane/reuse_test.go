@@ -77,27 +77,11 @@ func useAgain(from *host, local, to netip.AddrPort, then func()) error {
 // resetting serves TCP on port 8080 of a host by resetting each connection on which something arrives.
 func resetting(t *testing.T, h *host) {
 	t.Helper()
-	var listener net.Listener
-	h.Do(func() {
-		var err error
-		if listener, err = net.Listen("tcp", ":8080"); err != nil {
-			t.Fatal(err)
-		}
+	serveEach(t, h, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 64))
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close()
 	})
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = conn.Read(make([]byte, 64))
-				_ = conn.(*net.TCPConn).SetLinger(0)
-				_ = conn.Close()
-			}()
-		}
-	}()
 }
 
 // connect makes a connection from an address and port of a host's own.

@@ -41,16 +41,6 @@ func originalDestination(part expr.CtKey) expr.Any {
 	return &expr.Ct{Key: part, Direction: directionOriginal, Register: 1}
 }
 
-// packetSource loads `address . protocol . port` of where the packet comes from.
-func packetSource(f family) []expr.Any {
-	next := first + f.registers()
-	return []expr.Any{
-		addressAt(f, source, first),
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next},
-		&expr.Payload{DestRegister: next + 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
-	}
-}
-
 // Where the checksums of headers are.
 const (
 	ipv4Checksum = 10

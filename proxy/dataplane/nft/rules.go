@@ -363,12 +363,17 @@ func ends(f family) []expr.Any {
 }
 
 // packetDestination loads `address . protocol . port` of where the packet goes.
-func packetDestination(f family) []expr.Any {
+func packetDestination(f family) []expr.Any { return packetEnd(f, destination, 2) }
+
+// packetSource loads `address . protocol . port` of where the packet comes from.
+func packetSource(f family) []expr.Any { return packetEnd(f, source, 0) }
+
+func packetEnd(f family, e end, portOffset uint32) []expr.Any {
 	next := first + f.registers()
 	return []expr.Any{
-		addressAt(f, destination, first),
+		addressAt(f, e, first),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next},
-		&expr.Payload{DestRegister: next + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Payload{DestRegister: next + 1, Base: expr.PayloadBaseTransportHeader, Offset: portOffset, Len: 2},
 	}
 }
 
