@@ -36,14 +36,17 @@ func undisturbed[T any](generation func() (uint32, error), read func() (T, error
 	return result, nil
 }
 
+// generationRequest asks for the number of the last transaction.
+var generationRequest = netlink.Message{
+	Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
+	Data:   make([]byte, nfgenmsgBytes),
+}
+
 // generation gives the number of the network namespace's last transaction (nf_tables_getgen,
 // nf_tables_api.c).
 func (t *Table) generation(ctx context.Context) (number uint32, err error) {
 	err = t.do(ctx, func(*nftables.Conn) error {
-		answers, err := t.socket.Execute(netlink.Message{
-			Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
-			Data:   make([]byte, nfgenmsgBytes),
-		})
+		answers, err := t.socket.Execute(generationRequest)
 		if err != nil {
 			return err
 		}

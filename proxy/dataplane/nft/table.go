@@ -40,9 +40,9 @@ const (
 	// setupTimeout is for the first transaction: the kernel loads a module for each kind
 	// of expression it has not seen yet.
 	setupTimeout = time.Minute
-	// readTimeout is for a whole set: for each part of a list the kernel counts its way again from the
-	// set's beginning (nf_tables_dump_set, nf_tables_api.c), which an emulated one did for more than
-	// five seconds at 50,000 elements.
+	// partBytes is the most that the kernel puts into one part of a list (netlink_recvmsg, af_netlink.c).
+	partBytes = 32 << 10
+	// readTimeout is for a whole set, which an emulated kernel needed seconds for at 50,000 elements.
 	readTimeout = time.Minute
 )
 
@@ -120,25 +120,45 @@ func (t *Table) dial() error {
 		return err
 	}
 	t.conn = conn
-	return t.learnPort()
+	if err := errors.Join(t.learnPort(), t.widen()); err != nil {
+		return errors.Join(err, t.Close())
+	}
+	return nil
 }
 
 // learnPort reads the socket's port from the kernel.
 func (t *Table) learnPort() error {
+	return t.control(func(fd int) error {
+		address, err := unix.Getsockname(fd)
+		if err == nil {
+			t.port.Store(address.(*unix.SockaddrNetlink).Pid)
+		}
+		return err
+	})
+}
+
+// widen has the kernel make the parts of a list as large as it can. It makes them as large as the largest
+// buffer with which somebody has ever read something from the socket (nlk->max_recvmsg_len, af_netlink.c),
+// netlink's has one page, and for each part the kernel goes through the set from its beginning
+// (nf_tables_dump_set, nf_tables_api.c). What is read is the answer to a small question, whatever it is.
+func (t *Table) widen() error {
+	if _, err := t.socket.Send(generationRequest); err != nil {
+		return err
+	}
+	return t.control(func(fd int) error {
+		_, _, err := unix.Recvfrom(fd, make([]byte, partBytes), unix.MSG_DONTWAIT) // it is there when Send returns
+		return err
+	})
+}
+
+// control calls f with the socket's file descriptor.
+func (t *Table) control(f func(fd int) error) error {
 	raw, err := t.socket.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var address unix.Sockaddr
-	var asked error
-	if err := raw.Control(func(fd uintptr) { address, asked = unix.Getsockname(int(fd)) }); err != nil {
-		return err
-	}
-	if asked != nil {
-		return asked
-	}
-	t.port.Store(address.(*unix.SockaddrNetlink).Pid)
-	return nil
+	var failed error
+	return errors.Join(raw.Control(func(fd uintptr) { failed = f(int(fd)) }), failed)
 }
 
 // Port gives the netlink port of the changes that this Table makes; 0 before the first one. It
