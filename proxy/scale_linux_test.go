@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -216,44 +218,113 @@ func (s *scale) restart(size int) {
 	if operations != 0 {
 		s.t.Errorf("%d operations at a restart, want none", operations)
 	}
-	s.stop()
 }
 
-// audit has somebody else delete a real server, and changes go on while it is looked for.
-func (s *scale) audit(size int) {
+// waits are how long changes took, sorted.
+type waits []time.Duration
+
+// of gives the wait that a share of the changes does not exceed.
+func (w waits) of(share float64) time.Duration { return w[int(share*float64(len(w)-1))] }
+
+func (w waits) String() string {
+	return fmt.Sprintf("of %d changes p50 %s p99 %s, the slowest %s", len(w), w.of(0.5).Round(time.Microsecond), w.of(0.99).Round(time.Microsecond), w.of(1).Round(time.Microsecond))
+}
+
+// change makes one change after the other for as long as there are to be more, and tells how long each took.
+func (s *scale) change(more func(made int) bool) (took waits) {
 	s.t.Helper()
-	s.start(func(o *reconcile.Options) { o.AuditPeriod = time.Second })
-	s.await(func(r reconcile.Round) bool { return r.Complete })
-	service, slice := numbered(size-1, protocolOf(size-1), 3)
+	for len(took) == 0 || more(len(took)) {
+		began := time.Now()
+		_, slice := numbered(0, protocolOf(0), 4-len(took)%2)
+		s.commit(func(tx *state.Txn) { tx.PutSlice(slice) })
+		took = append(took, time.Since(began))
+		time.Sleep(50 * time.Millisecond)
+	}
+	slices.Sort(took)
+	return took
+}
+
+// watched is a data plane that counts what is read of it as a whole.
+type watched struct {
+	reconcile.Dataplane
+	kinds atomic.Int64
+}
+
+func (w *watched) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
+	w.kinds.Add(1)
+	return w.Dataplane.ObserveKind(ctx, kind)
+}
+
+// harm is what somebody else does to servers of some Services: deletes a real server, deletes a virtual
+// server, has another one balance in another way. It gives how many objects that are.
+func (s *scale) harm(services [3]int) (objects int) {
+	s.t.Helper()
+	var virtual [3]plan.Key
+	for i, n := range services {
+		service, _ := numbered(n, protocolOf(n), 0)
+		virtual[i] = plan.Key{Kind: plan.VirtualServer, Protocol: protocolOf(n), Addr: service.ClusterIPs[0], Port: 80}
+	}
+	real := virtual[0]
+	_, slice := numbered(services[0], protocolOf(services[0]), 1)
+	real.Kind, real.Endpoint = plan.RealServer, netip.AddrPortFrom(slice.Endpoints[0].Addr, 8080)
+	want, gone := wanted(s.store.Load()), 0
+	for key := range want {
+		if key.Kind == plan.RealServer && key.VirtualServerKey() == virtual[1] {
+			gone++
+		}
+	}
 	s.namespace.Do(func() {
 		table, err := ipvs.Open(time.Minute, slog.Default())
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		defer table.Close()
-		key := plan.Key{Kind: plan.RealServer, Protocol: protocolOf(size - 1), Addr: service.ClusterIPs[0], Port: 80}
-		key.Endpoint = netip.AddrPortFrom(slice.Endpoints[0].Addr, 8080)
-		if err := errors.Join(table.Do(s.t.Context(), plan.Op{Verb: plan.Delete, Key: key})...); err != nil {
+		if err := errors.Join(table.Do(s.t.Context(), plan.Op{Verb: plan.Delete, Key: real}, plan.Op{Verb: plan.Delete, Key: virtual[1]},
+			plan.Op{Verb: plan.Update, Key: virtual[2], Value: plan.Value{Scheduler: "lc"}})...); err != nil {
 			s.t.Fatal(err)
 		}
 	})
+	return 1 + 1 + gone + 1
+}
+
+// audit has somebody else change what IPVS holds, and changes go on while that is looked for. They take
+// about as long as without an audit.
+func (s *scale) audit(size int) {
+	s.t.Helper()
+	quiet := s.change(func(made int) bool { return made < 200 })
+	s.stop()
+	counted := &watched{Dataplane: split{kernel: s.kernel}}
+	var watch *dataplane.Watch
+	s.namespace.Do(func() {
+		var err error
+		if watch, err = s.kernel.OpenWatch(); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	s.start(func(o *reconcile.Options) { o.AuditPeriod, o.Watch, o.Dataplane = time.Second, watch.Run, counted })
+	s.await(func(r reconcile.Round) bool { return r.Complete })
+	objects := s.harm([3]int{size - 1, size / 2, size / 3})
 	// An audit takes a tenth of the time, and an emulated machine milliseconds for each Service.
 	limit := max(5*time.Minute, time.Duration(size)*30*time.Millisecond)
-	harmed, worst, changed := time.Now(), time.Duration(0), 0
-	for ; s.loop.Status().Repaired == 0 && time.Since(harmed) < limit; changed++ {
-		began := time.Now()
-		_, slice := numbered(0, protocolOf(0), 4-changed%2)
-		s.commit(func(tx *state.Txn) { tx.PutSlice(slice) })
-		worst = max(worst, time.Since(began))
-		time.Sleep(50 * time.Millisecond)
-	}
-	s.t.Logf("an audit beside %d Services found what was missing after %s; the slowest of %d changes meanwhile took %s", size, time.Since(harmed), changed, worst)
+	harmed := time.Now()
+	audited := s.change(func(int) bool { return s.loop.Status().Repaired < objects && time.Since(harmed) < limit })
+	s.t.Logf("an audit beside %d Services found what was harmed after %s; meanwhile %s; without an audit %s", size, time.Since(harmed), audited, quiet)
 	for s.loop.Status().Draining > 0 {
 		time.Sleep(50 * time.Millisecond)
 	}
-	if got := s.loop.Status().Repaired; got != 1 {
-		s.t.Errorf("%d objects repaired, want 1", got)
+	if got := s.loop.Status().Repaired; got != objects {
+		s.t.Errorf("%d objects repaired, want %d", got, objects)
+	}
+	if listed := counted.kinds.Load(); listed != 0 {
+		s.t.Errorf("something was read as a whole %d times, while changes wait", listed)
+	}
+	if most := quiet.of(1) + auditDelay; audited.of(1) > most {
+		s.t.Errorf("the slowest change beside an audit took %s, want at most %s", audited.of(1), most)
 	}
 	s.stop()
 	s.exact()
 }
+
+// auditDelay is by how much an audit may delay a change: two steps of some ten milliseconds, as an emulated
+// machine that shares its host does them.
+const auditDelay = 300 * time.Millisecond

@@ -79,11 +79,27 @@ func (k *Kernel) ours(ctx context.Context, owned plan.Plan) (plan.Plan, error) {
 	return servers, err
 }
 
-// ObserveServers reads back the real servers of virtual servers; one that is gone has none.
+// ObserveServers reads back some virtual servers, whoever's they are, with their real servers. One
+// that is gone has neither.
 func (k *Kernel) ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.realServers(ctx, virtualServers)
+	result, err := k.realServers(ctx, virtualServers)
+	if err != nil {
+		return nil, err
+	}
+	// The virtual servers come second: if somebody deletes one between the two, it is gone, and had
+	// no real servers that could be missing.
+	there, err := k.ipvs.Find(ctx, virtualServers)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(result, func(key plan.Key, _ plan.Value) bool {
+		_, is := there[key.VirtualServerKey()]
+		return !is
+	})
+	maps.Copy(result, there)
+	return result, nil
 }
 
 func (k *Kernel) realServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error) {

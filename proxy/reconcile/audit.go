@@ -23,8 +23,11 @@ const (
 	signPeriodic = "audit"
 )
 
-// An audit reads the data plane back, a little at a time: first each kind of object, then the real
-// servers of each virtual server. Changes go before its steps.
+// An audit reads the data plane back, a little at a time: first each kind of object that is an element
+// of a set, then each virtual server with its real servers. Changes go before its steps.
+//
+// Virtual servers are never listed: the kernel would give all there are, also those of others, and
+// changes would wait. Ours are those that have been applied, and those that the sets record as ours.
 type audit struct {
 	sign string
 	// kinds and servers are what it has not read yet.
@@ -42,10 +45,8 @@ type audit struct {
 func newAudit(sign string, all bool, now time.Time) *audit {
 	a := &audit{sign: sign, at: now}
 	for kind := range plan.Kinds() {
-		switch {
-		case kind == plan.RealServer, kind == plan.Relay:
-			// Real servers come after the kinds; relays are sockets of this process, which nobody else changes.
-		case all || kind == plan.VirtualServer:
+		// Servers come after the kinds; relays are sockets of this process, which nobody else changes.
+		if all && kind != plan.VirtualServer && kind != plan.RealServer && kind != plan.Relay {
 			a.kinds = append(a.kinds, kind)
 		}
 	}
@@ -116,10 +117,7 @@ func (r *Reconciler) auditNext(ctx context.Context, a *audit) (more bool, err er
 		a.kinds = a.kinds[1:]
 		err = r.auditKind(ctx, a, kind)
 	case !a.listed:
-		a.listed = true
-		for key := range r.applied.OfKind(plan.VirtualServer) {
-			a.servers = append(a.servers, key)
-		}
+		a.servers, a.listed = r.ours(), true
 	case len(a.servers) > 0:
 		n := min(auditServers, len(a.servers))
 		part := a.servers[:n]
@@ -127,6 +125,29 @@ func (r *Reconciler) auditNext(ctx context.Context, a *audit) (more bool, err er
 		err = r.auditServers(ctx, a, part)
 	}
 	return len(a.kinds) > 0 || !a.listed || len(a.servers) > 0, err
+}
+
+// ours gives the virtual servers that are ours.
+func (r *Reconciler) ours() []plan.Key {
+	ours := make([]plan.Key, 0, r.kinds[plan.VirtualServer])
+	for key := range r.applied.OfKind(plan.VirtualServer) {
+		ours = append(ours, key)
+	}
+	for _, kind := range []plan.Kind{plan.Owned, plan.OwnedMark} {
+		for key := range r.applied.OfKind(kind) {
+			if _, applied := r.applied.Get(key.VirtualServerKey()); !applied {
+				ours = append(ours, key.VirtualServerKey())
+			}
+		}
+	}
+	return ours
+}
+
+// isOurs tells whether a virtual server has been applied or, though it has not, is recorded as ours.
+func (r *Reconciler) isOurs(server plan.Key) bool {
+	_, applied := r.applied.Get(server)
+	_, recorded := r.applied.Get(server.OwnedKey())
+	return applied || recorded
 }
 
 func (r *Reconciler) auditKind(ctx context.Context, a *audit, kind plan.Kind) error {
@@ -138,54 +159,24 @@ func (r *Reconciler) auditKind(ctx context.Context, a *audit, kind plan.Kind) er
 	if r.kinds[kind] > 0 {
 		applied = maps.Collect(r.applied.OfKind(kind))
 	}
-	happened := plan.Diff(applied, observed)
-	if kind == plan.VirtualServer {
-		happened = append(happened, r.gone(happened)...)
-	}
-	r.happened(a, happened)
+	r.happened(a, plan.Diff(applied, observed))
 	return nil
 }
 
-// gone gives the deletion of the real servers of virtual servers that were deleted.
-func (r *Reconciler) gone(happened []plan.Op) []plan.Op {
-	deleted := map[plan.Key]struct{}{}
-	for _, op := range happened {
-		if op.Verb == plan.Delete {
-			deleted[op.Key] = struct{}{}
-		}
-	}
-	if len(deleted) == 0 {
-		return nil
-	}
-	var ops []plan.Op
-	for key := range r.applied.OfKind(plan.RealServer) {
-		if _, gone := deleted[key.VirtualServerKey()]; gone {
-			ops = append(ops, plan.Op{Verb: plan.Delete, Key: key})
-		}
-	}
-	return ops
-}
-
-// auditServers compares the real servers of some virtual servers: those that are there, those that
-// are wanted, and those that are leaving.
+// auditServers compares some virtual servers, and their real servers: those that are there, those
+// that are wanted, and those that are leaving.
 func (r *Reconciler) auditServers(ctx context.Context, a *audit, servers []plan.Key) error {
+	// What another software has made at a place that was ours when the audit began is not ours.
+	servers = slices.DeleteFunc(servers, func(key plan.Key) bool { return !r.isOurs(key) })
 	observed, err := r.options.Dataplane.ObserveServers(ctx, servers)
 	if err != nil {
 		return err
 	}
-	ops := plan.Diff(r.servers(servers, observed), observed)
-	if slices.ContainsFunc(ops, func(op plan.Op) bool { return op.Verb == plan.Delete }) {
-		// Perhaps their virtual server is gone since it was looked at.
-		if err := r.auditKind(ctx, a, plan.VirtualServer); err != nil {
-			return err
-		}
-		ops = plan.Diff(r.servers(servers, observed), observed)
-	}
-	r.happened(a, ops)
+	r.happened(a, plan.Diff(r.servers(servers, observed), observed))
 	return nil
 }
 
-// servers gives the real servers that virtual servers are to have now, as applied.
+// servers gives virtual servers, with the real servers that they are to have now, as applied.
 func (r *Reconciler) servers(virtualServers []plan.Key, observed plan.Plan) plan.Plan {
 	applied := plan.Plan{}
 	note := func(key plan.Key) {
@@ -204,6 +195,7 @@ func (r *Reconciler) servers(virtualServers []plan.Key, observed plan.Plan) plan
 		}
 	}
 	for _, server := range virtualServers {
+		note(server)
 		for key := range r.assembly.RealServers(server) {
 			note(key)
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,7 +20,8 @@ import (
 // slowToRead is a data plane that takes its time when it is read.
 type slowToRead struct {
 	*counted
-	reading atomic.Int64
+	perServer time.Duration
+	reading   atomic.Int64
 }
 
 const (
@@ -32,7 +35,7 @@ func (s *slowToRead) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan
 }
 
 func (s *slowToRead) ObserveServers(ctx context.Context, servers []plan.Key) (plan.Plan, error) {
-	s.take(time.Duration(len(servers)) * perServer)
+	s.take(time.Duration(len(servers)) * s.perServer)
 	return s.counted.ObserveServers(ctx, servers)
 }
 
@@ -41,43 +44,84 @@ func (s *slowToRead) take(d time.Duration) {
 	time.Sleep(d)
 }
 
+// listens is a Watch that hears nothing.
+func listens(ctx context.Context, _ func(string)) error { <-ctx.Done(); return nil }
+
 func TestAnAuditLetsChangesGoFirst(t *testing.T) {
+	const (
+		services = 300
+		servers  = services * perServer
+		kinds    = 19 * perKind
+	)
+	for _, c := range []struct {
+		name  string
+		watch func(context.Context, func(string)) error
+		// longest is the longest step, reads what an audit reads.
+		longest, reads time.Duration
+	}{
+		{"of what is not announced: a batch of servers", listens, auditServers * perServer, servers},
+		{"of everything: a set", nil, perKind, kinds + servers},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dataplane := &slowToRead{counted: &counted{}, perServer: perServer}
+				f := startWith(t, dataplane.counted, Options{
+					Dataplane: dataplane, Logger: slog.New(slog.DiscardHandler), AuditPeriod: auditPeriod, Watch: c.watch,
+				})
+				f.commit(func(tx *state.Txn) { cluster(tx, services) })
+				for i := range 4000 {
+					time.Sleep(97 * time.Millisecond)
+					changed := time.Now()
+					service := numbered(i % services)
+					revision := f.store.Update(changed, func(tx *state.Txn) {
+						tx.PutSlice(slice(service, endpointOf(i%services), endpointOf(services+i)))
+					}).Revision
+					for f.reconciler.Status().Revision < revision {
+						time.Sleep(time.Millisecond)
+					}
+					if took := time.Since(changed); took > c.longest+auditStep+time.Millisecond {
+						t.Fatalf("a change waited %s", took)
+					}
+				}
+				read := time.Duration(dataplane.reading.Load())
+				if read < 6*c.reads/2 {
+					t.Errorf("%s spent reading: the audits do not come to an end", read)
+				}
+				if most := 4000 * 97 * time.Millisecond / (auditShare + 1); read > most {
+					t.Errorf("%s spent reading, want at most %s", read, most)
+				}
+			})
+		})
+	}
+}
+
+// What another software serves at a place that was ours when an audit began is not ours.
+func TestAnAuditLeavesAloneWhatHasBecomeOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const services = 300
-		dataplane := &slowToRead{counted: &counted{}}
-		f := &fixture{store: state.NewStore(), dataplane: dataplane.counted}
-		f.reconciler = New(Options{
-			Store: f.store, Dataplane: dataplane, Logger: slog.New(slog.DiscardHandler),
-			Context: nodeContext, DrainTimeout: time.Minute, AuditPeriod: auditPeriod,
+		dataplane := &slowToRead{counted: &counted{}, perServer: auditStep}
+		f := startWith(t, dataplane.counted, Options{
+			Dataplane: dataplane, Logger: slog.New(slog.DiscardHandler), AuditPeriod: auditPeriod, Watch: listens,
 		})
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- f.reconciler.Run(ctx) }()
 		f.commit(func(tx *state.Txn) { cluster(tx, services) })
-		for i := range 4000 {
-			time.Sleep(97 * time.Millisecond)
-			changed := time.Now()
-			service := numbered(i % services)
-			revision := f.store.Update(changed, func(tx *state.Txn) {
-				tx.PutSlice(slice(service, endpointOf(i%services), endpointOf(services+i)))
-			}).Revision
-			for f.reconciler.Status().Revision < revision {
-				time.Sleep(time.Millisecond)
+		time.Sleep(auditPeriod + 2*auditServers*auditStep) // the first step has been made
+		f.commit(func(tx *state.Txn) {
+			for i := range services {
+				tx.DeleteService(numbered(i).Key)
+				tx.DeleteSlice("default", numbered(i).Key.Name)
 			}
-			if took := time.Since(changed); took > perKind+auditStep+time.Millisecond {
-				t.Fatalf("a change waited %s", took)
-			}
+		})
+		pass(2 * drainPoll) // their endpoints have left
+		theirs := plan.Plan{}
+		for i := range services {
+			server := realServer(numbered(i).ClusterIPs[0].String(), "192.0.2.1:8080")
+			theirs[server], theirs[server.VirtualServerKey()] = plan.Value{Weight: 3}, plan.Value{Scheduler: "lc"}
 		}
-		read := time.Duration(dataplane.reading.Load())
-		if audits := 6 * (19*perKind + services*perServer); read < audits/2 {
-			t.Errorf("%s spent reading: the audits do not come to an end", read)
-		}
-		if most := 4000 * 97 * time.Millisecond / (auditShare + 1); read > most {
-			t.Errorf("%s spent reading, want at most %s", read, most)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
+		f.harm(t, plan.Diff(nil, theirs)...)
+		pass(auditPeriod)
+		kept, err := f.dataplane.ObserveServers(t.Context(), slices.Collect(maps.Keys(theirs)))
+		if repaired, changed := f.reconciler.Status().Repaired, len(plan.Diff(theirs, kept)); err != nil || repaired != 0 || changed != 0 {
+			t.Errorf("%d objects repaired, %d changed, error %v", repaired, changed, err)
 		}
 	})
 }
@@ -119,14 +163,9 @@ func TestVirtualServersThatGoDuringAnAuditReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		dataplane := &clearing{counted: &counted{}}
-		f := &fixture{store: state.NewStore(), dataplane: dataplane.counted}
-		f.reconciler = New(Options{
-			Store: f.store, Dataplane: dataplane, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-			Context: nodeContext, DrainTimeout: time.Minute, AuditPeriod: auditPeriod,
+		f := startWith(t, dataplane.counted, Options{
+			Dataplane: dataplane, Logger: slog.New(slog.NewTextHandler(&log, nil)), AuditPeriod: auditPeriod,
 		})
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- f.reconciler.Run(ctx) }()
 		service := web("web", "10.96.0.10")
 		f.commit(func(tx *state.Txn) { tx.PutService(service); tx.PutSlice(slice(service, "10.244.1.2")); tx.SetSynced() })
 		dataplane.clear.Store(true)
@@ -134,10 +173,6 @@ func TestVirtualServersThatGoDuringAnAuditReturn(t *testing.T) {
 		f.wantPlan(t, "after the audit", served)
 		if dataplane.clear.Load() || bytes.Contains(log.Bytes(), []byte("level=ERROR")) {
 			t.Errorf("log:\n%s", log.String())
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -69,6 +69,7 @@ func TestDriftIsPutRight(t *testing.T) {
 		{"its weight is changed", []plan.Op{{Verb: plan.Update, Key: server, Value: plan.Value{Weight: 7}}}},
 		{"one is added", []plan.Op{{Verb: plan.Add, Key: stranger, Value: plan.Value{Weight: 1}}}},
 		{"a virtual server is deleted", []plan.Op{{Verb: plan.Delete, Key: virtual}}},
+		{"it has another scheduler", []plan.Op{{Verb: plan.Update, Key: virtual, Value: plan.Value{Scheduler: "lc"}}}},
 		{"the record that it is ours is deleted too", []plan.Op{{Verb: plan.Delete, Key: virtual}, {Verb: plan.Delete, Key: virtual.OwnedKey()}}},
 		{"an element of a set is deleted", []plan.Op{{Verb: plan.Delete, Key: plan.Key{
 			Kind: plan.Divert, Protocol: virtual.Protocol, Port: virtual.Port, Addr: virtual.Addr,
@@ -109,30 +110,31 @@ func TestWhatTheKernelAnnouncesIsAuditedMoreRarely(t *testing.T) {
 	virtual := realServer("10.96.0.10", "10.244.1.2:8080").VirtualServerKey()
 	divert := virtual
 	divert.Kind = plan.Divert
-	listens := func(ctx context.Context, _ func(string)) error { <-ctx.Done(); return nil }
 	deaf := func(context.Context, func(string)) error { return errors.New("no monitor") }
 	for _, c := range []struct {
 		name  string
 		watch func(context.Context, func(string)) error
-		harm  plan.Key
-		// audits is how many periods pass until it is put right.
-		audits int
+		harm  plan.Op
+		// audits is how many periods pass until it is put right; objects are what is counted then.
+		audits, objects int
 	}{
-		{"a virtual server, of which nothing is announced", listens, virtual, 1},
-		{"an element, though the announcement was lost", listens, divert, auditAll},
-		{"an element that nobody listens for", nil, divert, 1},
-		{"an element when listening has failed", deaf, divert, 1},
+		{"a virtual server, of which nothing is announced", listens, plan.Op{Verb: plan.Delete, Key: virtual}, 1, 2},
+		{"its scheduler", listens, plan.Op{Verb: plan.Update, Key: virtual, Value: plan.Value{Scheduler: "lc"}}, 1, 1},
+		{"a virtual server by the audit of everything", nil, plan.Op{Verb: plan.Delete, Key: virtual}, 1, 2},
+		{"an element, though the announcement was lost", listens, plan.Op{Verb: plan.Delete, Key: divert}, auditAll, 1},
+		{"an element that nobody listens for", nil, plan.Op{Verb: plan.Delete, Key: divert}, 1, 1},
+		{"an element when listening has failed", deaf, plan.Op{Verb: plan.Delete, Key: divert}, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			auditedAs(t, c.watch, func(t *testing.T, f *fixture, _ *bytes.Buffer) {
-				f.harm(t, plan.Op{Verb: plan.Delete, Key: c.harm})
+				f.harm(t, c.harm)
 				for audits := 1; audits <= auditAll; audits++ {
 					pass(auditPeriod + time.Second)
 					if f.reconciler.Status().Repaired == 0 {
 						continue
 					}
-					if audits != c.audits {
-						t.Errorf("put right by audit %d, want %d", audits, c.audits)
+					if got := f.reconciler.Status().Repaired; audits != c.audits || got != c.objects {
+						t.Errorf("%d objects put right by audit %d, want %d by %d", got, audits, c.objects, c.audits)
 					}
 					f.wantPlan(t, "after the audit", served)
 					return

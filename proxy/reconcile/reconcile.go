@@ -39,7 +39,8 @@ type Dataplane interface {
 	Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error)
 	// ObserveKind reads back what is there and ours of one kind, but RealServer.
 	ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error)
-	// ObserveServers reads back the real servers of virtual servers; one that is gone has none.
+	// ObserveServers reads back some virtual servers, whoever's they are, with their real servers;
+	// one that is gone has neither.
 	ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error)
 }
 

@@ -80,11 +80,14 @@ func start(t *testing.T, dataplane Dataplane, fake *counted) *fixture {
 }
 
 func startLogging(t *testing.T, dataplane Dataplane, fake *counted, logger *slog.Logger) *fixture {
+	return startWith(t, fake, Options{Dataplane: dataplane, Logger: logger})
+}
+
+// startWith does so with some options.
+func startWith(t *testing.T, fake *counted, options Options) *fixture {
 	f := &fixture{store: state.NewStore(), dataplane: fake}
-	f.reconciler = New(Options{
-		Store: f.store, Dataplane: dataplane, Logger: logger,
-		Context: nodeContext, DrainTimeout: time.Minute,
-	})
+	options.Store, options.Context, options.DrainTimeout = f.store, nodeContext, time.Minute
+	f.reconciler = New(options)
 	done := make(chan error)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { done <- f.reconciler.Run(ctx) }()

@@ -52,6 +52,7 @@ func Test(t *testing.T, create func(t *testing.T) Fixture) {
 		"relays belong to somebody else":                    relays,
 		"connections are counted by real server":            connections,
 		"the parts are the whole":                           parts,
+		"servers are read one by one":                       individually,
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := create(t)
@@ -269,6 +270,47 @@ func parts(t *testing.T, f Fixture) {
 	add(f.ObserveServers(t.Context(), ours))
 	if diff := cmp.Diff(example().String(), whole.String()); diff != "" {
 		t.Errorf("parts (-want +got):\n%s", diff)
+	}
+}
+
+func individually(t *testing.T, f Fixture) {
+	f.apply(t, plan.Diff(nil, example()))
+	deleted, changed := virtualServer(model.TCP, "10.96.0.10:80"), virtualServer(model.TCP, "[fd00:10:96::10]:443")
+	marked, theirs := plan.MarkKey(plan.VirtualServer, 0x01000005, false), virtualServer(model.UDP, "192.0.2.1:53")
+	want, asked := plan.Plan{}, []plan.Key{virtualServer(model.TCP, "10.96.0.99:80")} // one that has never been there
+	for key, value := range example() {
+		switch key.Kind {
+		case plan.VirtualServer:
+			asked = append(asked, key)
+			want[key] = value
+		case plan.RealServer:
+			want[key] = value
+		}
+	}
+	asked = append(asked, theirs)
+	for _, op := range []plan.Op{
+		{Verb: plan.Delete, Key: deleted},
+		{Verb: plan.Update, Key: changed, Value: plan.Value{Scheduler: "lc", Flags: 1, Persistence: 600}},
+		{Verb: plan.Delete, Key: realServer(marked, "10.244.1.9:8080")},
+		{Verb: plan.Add, Key: theirs, Value: plan.Value{Scheduler: "rr"}},
+		{Verb: plan.Add, Key: realServer(theirs, "192.0.2.2:53"), Value: plan.Value{Weight: 7}},
+	} {
+		if err := f.Foreign(op); err != nil {
+			t.Fatal(err)
+		}
+		want.Record(op)
+	}
+	maps.DeleteFunc(want, func(key plan.Key, _ plan.Value) bool { return key.VirtualServerKey() == deleted })
+	// Many are asked for, again and again.
+	got, err := f.ObserveServers(t.Context(), slices.Repeat(asked, 20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+		t.Errorf("servers (-want +got):\n%s", diff)
+	}
+	if got, err := f.ObserveServers(t.Context(), nil); err != nil || len(got) != 0 {
+		t.Errorf("of none: %s, error %v", got, err)
 	}
 }
 

@@ -70,34 +70,31 @@ func (d *Dataplane) Servers() (plan.Plan, error) {
 }
 
 // Observe gives what is ours.
-func (d *Dataplane) Observe(ctx context.Context) (plan.Plan, error) {
+func (d *Dataplane) Observe(ctx context.Context) (plan.Plan, error) { return d.observe(ctx, d.ours) }
+
+// ObserveKind gives what is ours of one kind, but RealServer.
+func (d *Dataplane) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
+	return d.observe(ctx, func(key plan.Key) bool { return key.Kind == kind && kind != plan.RealServer && d.ours(key) })
+}
+
+// ObserveServers gives some virtual servers, whoever's they are, with their real servers.
+func (d *Dataplane) ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error) {
+	return d.observe(ctx, func(key plan.Key) bool {
+		return isServer(key) && slices.Contains(virtualServers, key.VirtualServerKey())
+	})
+}
+
+// observe gives the objects that are asked for.
+func (d *Dataplane) observe(ctx context.Context, which func(plan.Key) bool) (plan.Plan, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	result := plan.Plan{}
 	for key, value := range d.objects {
-		if d.ours(key) {
+		if which(key) {
 			result[key] = value
 		}
 	}
 	return result, ctx.Err()
-}
-
-// ObserveKind gives what is ours of one kind, but RealServer.
-func (d *Dataplane) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
-	return d.observe(ctx, func(key plan.Key) bool { return key.Kind == kind && kind != plan.RealServer })
-}
-
-// ObserveServers gives the real servers of virtual servers.
-func (d *Dataplane) ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error) {
-	return d.observe(ctx, func(key plan.Key) bool {
-		return key.Kind == plan.RealServer && slices.Contains(virtualServers, key.VirtualServerKey())
-	})
-}
-
-func (d *Dataplane) observe(ctx context.Context, which func(plan.Key) bool) (plan.Plan, error) {
-	observed, err := d.Observe(ctx)
-	maps.DeleteFunc(observed, func(key plan.Key, _ plan.Value) bool { return !which(key) })
-	return observed, err
 }
 
 func (d *Dataplane) ours(key plan.Key) bool {

@@ -69,6 +69,9 @@ type connection interface {
 	// VirtualServers lists every virtual server in the network namespace, also those of
 	// other software.
 	VirtualServers(ctx context.Context) (plan.Plan, error)
+	// Find gives those of some virtual servers that exist, at a cost that does not depend on how
+	// many there are besides.
+	Find(ctx context.Context, virtual []plan.Key) (plan.Plan, error)
 	// RealServers lists the real servers of one virtual server, with what each one holds.
 	RealServers(ctx context.Context, virtual plan.Key) (plan.Plan, map[plan.Key]Connections, error)
 	// SetTimeouts sets the idle timeouts of the network namespace's connections; zero

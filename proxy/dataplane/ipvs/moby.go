@@ -18,6 +18,7 @@ import (
 // handle is what oneByOne needs of github.com/moby/ipvs.
 type handle interface {
 	GetServices() ([]*moby.Service, error)
+	GetService(*moby.Service) (*moby.Service, error)
 	NewService(*moby.Service) error
 	UpdateService(*moby.Service) error
 	DelService(*moby.Service) error
@@ -138,6 +139,24 @@ func (o *oneByOne) VirtualServers(ctx context.Context) (plan.Plan, error) {
 		if key, ok := virtualServerKey(s); ok {
 			result[key] = virtualServerValue(s)
 		}
+	}
+	return result, nil
+}
+
+// Find implements connection.
+func (o *oneByOne) Find(ctx context.Context, virtual []plan.Key) (plan.Plan, error) {
+	result := make(plan.Plan, len(virtual))
+	for _, key := range virtual {
+		found, err := get(ctx, o, func(h handle) (*moby.Service, error) {
+			return h.GetService(service(key, plan.Value{}))
+		})
+		if is(err, syscall.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at %s: %w", key, err)
+		}
+		result[key] = virtualServerValue(found)
 	}
 	return result, nil
 }

@@ -20,6 +20,9 @@ const (
 	// perBatch is how many requests go to the kernel by one system call. All their errors
 	// fit into the socket's queue, and another program waits for IPVS no longer than that.
 	perBatch = 256
+	// perFind is how many virtual servers are asked for by one system call: an answer that is more
+	// than an error takes some five KiB of the queue.
+	perFind = 64
 	// dumpTries is how often something is listed that others change meanwhile.
 	dumpTries = 5
 )
@@ -222,6 +225,45 @@ func (p *pipeline) VirtualServers(ctx context.Context) (plan.Plan, error) {
 		return nil, fmt.Errorf("list virtual servers: %w", err)
 	}
 	return result, nil
+}
+
+// Find implements connection.
+func (p *pipeline) Find(ctx context.Context, virtual []plan.Key) (plan.Plan, error) {
+	result := make(plan.Plan, len(virtual))
+	for part := range slices.Chunk(virtual, perFind) {
+		if err := p.find(ctx, part, result); err != nil {
+			return nil, err
+		}
+	}
+	return result, nil
+}
+
+// find adds to a plan those of some virtual servers that exist. The kernel answers each question by
+// one message, in their order.
+func (p *pipeline) find(ctx context.Context, virtual []plan.Key, result plan.Plan) error {
+	return p.exchange(ctx, func(first uint32) {
+		for i, key := range virtual {
+			message := p.encoder.begin(p.family, 0, first+uint32(i), commandGetService)
+			p.encoder.service(key, nil)
+			p.encoder.end(message)
+		}
+	}, len(virtual), func(i int, m message) (bool, error) {
+		switch m.kind {
+		case unix.NLMSG_ERROR:
+			refused, err := answer(m)
+			if refused != nil && !is(refused, syscall.ESRCH) {
+				err = fmt.Errorf("look at %s: %w", virtual[i], refused)
+			}
+			if err != nil {
+				return false, err
+			}
+		case p.family:
+			if _, value, ok := decodeService(m.payload); ok {
+				result[virtual[i]] = value
+			}
+		}
+		return i < len(virtual)-1, nil
+	})
 }
 
 // RealServers implements connection.
