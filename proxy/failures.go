@@ -87,9 +87,16 @@ func (f *failures) Observe(ctx context.Context) (plan.Plan, error) {
 	return observed, err
 }
 
-// ObserveKind implements reconcile.Dataplane.
-func (f *failures) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
-	observed, err := f.Dataplane.ObserveKind(ctx, kind)
+// ObservePart implements reconcile.Dataplane.
+func (f *failures) ObservePart(ctx context.Context, kind plan.Kind, first bool) (plan.Plan, bool, error) {
+	part, more, err := f.Dataplane.ObservePart(ctx, kind, first)
+	f.note(ctx, err)
+	return part, more, err
+}
+
+// ObserveElements implements reconcile.Dataplane.
+func (f *failures) ObserveElements(ctx context.Context, elements []plan.Key) (plan.Plan, error) {
+	observed, err := f.Dataplane.ObserveElements(ctx, elements)
 	f.note(ctx, err)
 	return observed, err
 }

@@ -42,11 +42,11 @@ func (a *ailing) Apply(ctx context.Context, ops []plan.Op) ([]plan.Op, error) {
 	return a.Dataplane.Apply(ctx, ops)
 }
 
-func (a *ailing) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
+func (a *ailing) ObservePart(ctx context.Context, kind plan.Kind, first bool) (plan.Plan, bool, error) {
 	if err := a.take(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return a.Dataplane.ObserveKind(ctx, kind)
+	return a.Dataplane.ObservePart(ctx, kind, first)
 }
 
 // TestWhatGoesWrongWithTheKernelIsCountedAndTriedAgain has exchanges fail, of a change and of the audit,

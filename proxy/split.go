@@ -27,9 +27,14 @@ func (s split) Setup(ctx context.Context) error { return s.kernel.Setup(ctx) }
 // Observe implements reconcile.Dataplane.
 func (s split) Observe(ctx context.Context) (plan.Plan, error) { return s.kernel.Observe(ctx) }
 
-// ObserveKind implements reconcile.Dataplane.
-func (s split) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
-	return s.kernel.ObserveKind(ctx, kind)
+// ObservePart implements reconcile.Dataplane.
+func (s split) ObservePart(ctx context.Context, kind plan.Kind, first bool) (plan.Plan, bool, error) {
+	return s.kernel.ObservePart(ctx, kind, first)
+}
+
+// ObserveElements implements reconcile.Dataplane.
+func (s split) ObserveElements(ctx context.Context, elements []plan.Key) (plan.Plan, error) {
+	return s.kernel.ObserveElements(ctx, elements)
 }
 
 // ObserveServers implements reconcile.Dataplane.

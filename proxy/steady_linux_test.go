@@ -33,8 +33,10 @@ type scale struct {
 	loop      *reconcile.Reconciler
 	// rounds brings the rounds that were told.
 	rounds chan reconcile.Round
-	ear    *ear
-	stop   func()
+	// turns counts the changes of change.
+	turns int
+	ear   *ear
+	stop  func()
 }
 
 func newScale(t testing.TB, adjust func(*reconcile.Options)) *scale {
@@ -61,6 +63,9 @@ func scaleContext() plan.Context {
 
 // start runs the loop until stop.
 func (s *scale) start(adjust func(*reconcile.Options)) {
+	for len(s.rounds) > 0 {
+		<-s.rounds // of the loop before
+	}
 	options := reconcile.Options{
 		Store: s.store, Dataplane: split{kernel: s.kernel}, Logger: slog.New(slog.DiscardHandler), DrainTimeout: time.Minute,
 		Context: scaleContext(),

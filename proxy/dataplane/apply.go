@@ -52,21 +52,23 @@ func (k *Kernel) observe(ctx context.Context, more plan.Plan) (plan.Plan, error)
 	return result, err
 }
 
-// ObserveKind reads back the objects of one kind; none if that is RealServer.
-func (k *Kernel) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
+// ObservePart reads back the next elements of a kind, the first ones if first, and tells whether there are
+// more; none of a kind that is not one of elements. If the kind is changed between two parts, elements
+// that are there all the time can be missing from the parts, and those of a part may have gone.
+func (k *Kernel) ObservePart(ctx context.Context, kind plan.Kind, first bool) (part plan.Plan, more bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	switch {
-	case kind == plan.VirtualServer:
-		owned, err := k.nft.ObserveKinds(ctx, plan.Owned, plan.OwnedMark)
-		if err != nil {
-			return nil, err
-		}
-		return k.ours(ctx, owned)
-	case nft.Holds(kind):
-		return k.nft.ObserveKinds(ctx, kind)
+	if !nft.Holds(kind) {
+		return plan.Plan{}, false, nil
 	}
-	return plan.Plan{}, nil
+	return k.nft.ObservePart(ctx, kind, first)
+}
+
+// ObserveElements reads back those of some elements that exist.
+func (k *Kernel) ObserveElements(ctx context.Context, elements []plan.Key) (plan.Plan, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.nft.Find(ctx, elements)
 }
 
 // ours gives the virtual servers that are recorded as ours.

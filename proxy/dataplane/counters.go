@@ -15,7 +15,7 @@ const atOnce = 16
 // Counters calls visit with each real server of ours and what it holds and has held. Changes go on
 // meanwhile.
 func (k *Kernel) Counters(ctx context.Context, visit func(server plan.Key, holds ipvs.Connections)) error {
-	servers, err := k.ObserveKind(ctx, plan.VirtualServer)
+	servers, err := k.virtualServers(ctx)
 	if err != nil {
 		return err
 	}
@@ -29,6 +29,17 @@ func (k *Kernel) Counters(ctx context.Context, visit func(server plan.Key, holds
 		}
 	}
 	return nil
+}
+
+// virtualServers gives those that are ours.
+func (k *Kernel) virtualServers(ctx context.Context) (plan.Plan, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	owned, err := k.nft.ObserveKinds(ctx, plan.Owned, plan.OwnedMark)
+	if err != nil {
+		return nil, err
+	}
+	return k.ours(ctx, owned)
 }
 
 func (k *Kernel) count(ctx context.Context, servers []plan.Key, visit func(plan.Key, ipvs.Connections)) error {

@@ -177,16 +177,17 @@ func (t table[V]) delete(key Key) {
 	}
 }
 
-// each goes over the keys of a kind, or of all kinds if that is 0.
-func (t table[V]) each(kind Kind) iter.Seq2[Key, V] {
+// each goes over the keys of some kinds, or of all if none is given.
+func (t table[V]) each(kinds ...Kind) iter.Seq2[Key, V] {
+	of := func(kind byte) bool { return len(kinds) == 0 || slices.Contains(kinds, Kind(kind)) }
 	return func(yield func(Key, V) bool) {
 		for s, value := range t.short {
-			if (kind == 0 || Kind(s[0]) == kind) && !yield(s.key(), value) {
+			if of(s[0]) && !yield(s.key(), value) {
 				return
 			}
 		}
 		for l, value := range t.long {
-			if (kind == 0 || Kind(l[0]) == kind) && !yield(l.key(), value) {
+			if of(l[0]) && !yield(l.key(), value) {
 				return
 			}
 		}

@@ -36,14 +36,12 @@ func (s *Store) Record(op Op) {
 }
 
 // All goes over the objects, in no particular order; they may be changed meanwhile.
-func (s *Store) All() iter.Seq2[Key, Value] { return s.of(0) }
+func (s *Store) All() iter.Seq2[Key, Value] { return s.OfKind() }
 
-// OfKind goes over those of a kind.
-func (s *Store) OfKind(kind Kind) iter.Seq2[Key, Value] { return s.of(kind) }
-
-func (s *Store) of(kind Kind) iter.Seq2[Key, Value] {
+// OfKind goes over those of some kinds, or of all if none is given, in the time of going over all.
+func (s *Store) OfKind(kinds ...Kind) iter.Seq2[Key, Value] {
 	return func(yield func(Key, Value) bool) {
-		for key, packed := range s.objects.each(kind) {
+		for key, packed := range s.objects.each(kinds...) {
 			if !yield(key, s.values.value(packed)) {
 				return
 			}
@@ -75,7 +73,7 @@ func (k *Keys) Remove(key Key) { k.keys.delete(key) }
 // All gives the keys, in no particular order.
 func (k *Keys) All() []Key {
 	all := make([]Key, 0, k.Len())
-	for key := range k.keys.each(0) {
+	for key := range k.keys.each() {
 		all = append(all, key)
 	}
 	return all

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -10,14 +9,15 @@ import (
 )
 
 const (
-	// auditStep is how long an audit reads before it lets changes go first, unless one set of
-	// the kernel alone takes longer; auditShare is for how many times as long it then pauses.
+	// auditStep is how long an audit reads before it lets changes go first; auditShare is for how many
+	// times as long it then pauses.
 	auditStep  = 10 * time.Millisecond
 	auditShare = 9
-	// auditServers is how many virtual servers an audit reads without a look at the time.
-	auditServers = 16
+	// auditServers and auditElements are how many virtual servers and single elements an audit reads
+	// without a look at the time.
+	auditServers, auditElements = 16, 64
 	// auditAll says which periodic audit looks at what the kernel announces changes of, too: one of so
-	// many, as long as it is listened to. A set of the kernel is read as a whole, and changes wait.
+	// many, as long as it is listened to.
 	auditAll = 10
 	// signPeriodic is the sign of an audit without one.
 	signPeriodic = "audit"
@@ -26,14 +26,20 @@ const (
 // An audit reads the data plane back, a little at a time: first each kind of object that is an element
 // of a set, then each virtual server with its real servers. Changes go before its steps.
 //
+// A set that changes while it is listed may be listed wrongly. So the list only says which elements to
+// look at; what is told as somebody else's work is what one of these is found to be.
+//
 // Virtual servers are never listed: the kernel would give all there are, also those of others, and
 // changes would wait. Ours are those that have been applied, and those that the sets record as ours.
 type audit struct {
 	sign string
-	// kinds and servers are what it has not read yet.
-	kinds   []plan.Kind
-	servers []plan.Key
-	listed  bool
+	// kinds and servers are what it has not read yet; seen has the elements of the first kind that
+	// have been read, nil before its first part; suspects are elements to be looked at one by one.
+	kinds    []plan.Kind
+	seen     *plan.Keys
+	suspects []plan.Key
+	servers  []plan.Key
+	listed   bool
 	// at is when the next step is due.
 	at time.Time
 	// objects and first are what was found.
@@ -112,10 +118,13 @@ func (r *Reconciler) auditOn(ctx context.Context, now time.Time) {
 // auditNext compares the next part of what there is; more is false after the last one.
 func (r *Reconciler) auditNext(ctx context.Context, a *audit) (more bool, err error) {
 	switch {
+	case len(a.suspects) > 0:
+		n := min(auditElements, len(a.suspects))
+		suspects := a.suspects[:n]
+		a.suspects = a.suspects[n:]
+		err = r.auditSuspects(ctx, a, suspects)
 	case len(a.kinds) > 0:
-		kind := a.kinds[0]
-		a.kinds = a.kinds[1:]
-		err = r.auditKind(ctx, a, kind)
+		err = r.auditPart(ctx, a, a.kinds[0])
 	case !a.listed:
 		a.servers, a.listed = r.ours(), true
 	case len(a.servers) > 0:
@@ -124,20 +133,16 @@ func (r *Reconciler) auditNext(ctx context.Context, a *audit) (more bool, err er
 		a.servers = a.servers[n:]
 		err = r.auditServers(ctx, a, part)
 	}
-	return len(a.kinds) > 0 || !a.listed || len(a.servers) > 0, err
+	return len(a.suspects) > 0 || len(a.kinds) > 0 || !a.listed || len(a.servers) > 0, err
 }
 
 // ours gives the virtual servers that are ours.
 func (r *Reconciler) ours() []plan.Key {
 	ours := make([]plan.Key, 0, r.kinds[plan.VirtualServer])
-	for key := range r.applied.OfKind(plan.VirtualServer) {
-		ours = append(ours, key)
-	}
-	for _, kind := range []plan.Kind{plan.Owned, plan.OwnedMark} {
-		for key := range r.applied.OfKind(kind) {
-			if _, applied := r.applied.Get(key.VirtualServerKey()); !applied {
-				ours = append(ours, key.VirtualServerKey())
-			}
+	for key := range r.applied.OfKind(plan.VirtualServer, plan.Owned, plan.OwnedMark) {
+		server := key.VirtualServerKey()
+		if _, applied := r.applied.Get(server); key.Kind == plan.VirtualServer || !applied {
+			ours = append(ours, server)
 		}
 	}
 	return ours
@@ -150,14 +155,48 @@ func (r *Reconciler) isOurs(server plan.Key) bool {
 	return applied || recorded
 }
 
-func (r *Reconciler) auditKind(ctx context.Context, a *audit, kind plan.Kind) error {
-	observed, err := r.options.Dataplane.ObserveKind(ctx, kind)
+// auditPart compares the next elements of a kind. Those that are not as they were applied, and those that
+// have not been among them in the end, are suspect alone: changes go on meanwhile.
+func (r *Reconciler) auditPart(ctx context.Context, a *audit, kind plan.Kind) error {
+	part, more, err := r.options.Dataplane.ObservePart(ctx, kind, a.seen == nil)
+	if err != nil {
+		return err
+	}
+	if a.seen == nil {
+		a.seen = plan.NewKeys()
+	}
+	for key, value := range part {
+		a.seen.Add(key)
+		if applied, is := r.applied.Get(key); !is || applied != value {
+			a.suspects = append(a.suspects, key)
+		}
+	}
+	if more {
+		return nil
+	}
+	if r.kinds[kind] > 0 {
+		for key := range r.applied.OfKind(kind) {
+			if !a.seen.Has(key) {
+				a.suspects = append(a.suspects, key)
+			}
+		}
+	}
+	a.kinds, a.seen = a.kinds[1:], nil
+	return nil
+}
+
+// auditSuspects looks at elements one by one, between two changes: what is not as it was applied is
+// somebody else's work.
+func (r *Reconciler) auditSuspects(ctx context.Context, a *audit, suspects []plan.Key) error {
+	observed, err := r.options.Dataplane.ObserveElements(ctx, suspects)
 	if err != nil {
 		return err
 	}
 	applied := plan.Plan{}
-	if r.kinds[kind] > 0 {
-		applied = maps.Collect(r.applied.OfKind(kind))
+	for _, key := range suspects {
+		if value, is := r.applied.Get(key); is {
+			applied[key] = value
+		}
 	}
 	r.happened(a, plan.Diff(applied, observed))
 	return nil

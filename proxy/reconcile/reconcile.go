@@ -37,8 +37,12 @@ type Dataplane interface {
 	// Connections counts the open connections of the real servers of virtual servers,
 	// by the real servers' keys.
 	Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error)
-	// ObserveKind reads back what is there and ours of one kind, but RealServer.
-	ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error)
+	// ObservePart reads back the next elements of a kind, the first ones if first, and tells whether
+	// there are more. If the kind is changed between two parts, elements that are there all the time can
+	// be missing from the parts, and those of a part may have gone.
+	ObservePart(ctx context.Context, kind plan.Kind, first bool) (part plan.Plan, more bool, err error)
+	// ObserveElements reads back those of some elements that exist.
+	ObserveElements(ctx context.Context, elements []plan.Key) (plan.Plan, error)
 	// ObserveServers reads back some virtual servers, whoever's they are, with their real servers;
 	// one that is gone has neither.
 	ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error)

@@ -20,7 +20,8 @@ import (
 type Dataplane interface {
 	Setup(ctx context.Context) error
 	Observe(ctx context.Context) (plan.Plan, error)
-	ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error)
+	ObservePart(ctx context.Context, kind plan.Kind, first bool) (part plan.Plan, more bool, err error)
+	ObserveElements(ctx context.Context, elements []plan.Key) (plan.Plan, error)
 	ObserveServers(ctx context.Context, virtualServers []plan.Key) (plan.Plan, error)
 	Apply(ctx context.Context, ops []plan.Op) (done []plan.Op, err error)
 	Connections(ctx context.Context, virtualServers []plan.Key) (map[plan.Key]uint32, error)
@@ -53,6 +54,8 @@ func Test(t *testing.T, create func(t *testing.T) Fixture) {
 		"connections are counted by real server":            connections,
 		"the parts are the whole":                           parts,
 		"servers are read one by one":                       individually,
+		"elements are read one by one":                      elements,
+		"a long list comes in parts":                        long,
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := create(t)
@@ -260,9 +263,10 @@ func parts(t *testing.T, f Fixture) {
 		maps.Copy(whole, part)
 	}
 	for kind := range plan.Kinds() {
-		add(f.ObserveKind(t.Context(), kind))
+		part, _ := f.list(t, kind)
+		add(part, nil)
 	}
-	for key := range whole {
+	for key := range example() {
 		if key.Kind == plan.VirtualServer {
 			ours = append(ours, key)
 		}
@@ -270,6 +274,87 @@ func parts(t *testing.T, f Fixture) {
 	add(f.ObserveServers(t.Context(), ours))
 	if diff := cmp.Diff(example().String(), whole.String()); diff != "" {
 		t.Errorf("parts (-want +got):\n%s", diff)
+	}
+}
+
+// list gives the elements of a kind, and in how many parts they came.
+func (f Fixture) list(t *testing.T, kind plan.Kind) (all plan.Plan, parts int) {
+	t.Helper()
+	all = plan.Plan{}
+	for more := true; more; parts++ {
+		var part plan.Plan
+		var err error
+		if part, more, err = f.ObservePart(t.Context(), kind, parts == 0); err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(all, part)
+	}
+	return all, parts
+}
+
+func elements(t *testing.T, f Fixture) {
+	whole, want := example(), plan.Plan{}
+	var asked []plan.Key
+	for key, value := range whole {
+		if key.Kind == plan.VirtualServer || key.Kind == plan.RealServer {
+			continue
+		}
+		if asked = append(asked, key); len(asked)%2 == 0 {
+			delete(whole, key)
+			continue
+		}
+		want[key] = value
+	}
+	// Whatever is there without what else would be: the table does not mind.
+	f.apply(t, plan.Diff(nil, whole))
+	for range 2 { // elements that are not there disturb nothing
+		got, err := f.ObserveElements(t.Context(), asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+			t.Errorf("elements (-want +got):\n%s", diff)
+		}
+	}
+	if got, err := f.ObserveElements(t.Context(), nil); err != nil || len(got) != 0 {
+		t.Errorf("of none: %s, error %v", got, err)
+	}
+}
+
+// long has lists that are not read to their end, and changes between their parts.
+func long(t *testing.T, f Fixture) {
+	want := plan.Plan{}
+	for i := range 3000 {
+		key := virtualServer(model.TCP, "10.96.0.10:80")
+		key.Kind, key.Port = plan.Divert, uint16(i+1)
+		want[key] = plan.Value{}
+	}
+	f.apply(t, plan.Diff(nil, want))
+	for range 3 {
+		if _, more, err := f.ObservePart(t.Context(), plan.Divert, true); err != nil || !more {
+			t.Fatalf("more %t, error %v", more, err)
+		}
+		another := virtualServer(model.TCP, "10.96.0.11:80")
+		another.Kind = plan.Divert
+		f.apply(t, []plan.Op{{Verb: plan.Add, Key: another}})
+		if _, _, err := f.ObservePart(t.Context(), plan.Divert, false); err != nil {
+			t.Fatal(err)
+		}
+		f.apply(t, []plan.Op{{Verb: plan.Delete, Key: another}})
+		if none, parts := f.list(t, plan.Reject); len(none) != 0 {
+			t.Errorf("%d elements in %d parts of a set without any", len(none), parts)
+		}
+	}
+	got, parts := f.list(t, plan.Divert)
+	if diff := cmp.Diff(want.String(), got.String()); diff != "" || parts < 3 {
+		t.Errorf("%d parts (-want +got):\n%s", parts, diff)
+	}
+	var keys []plan.Key
+	for key := range want {
+		keys = append(keys, key)
+	}
+	if found, err := f.ObserveElements(t.Context(), keys); err != nil || len(found) != len(want) {
+		t.Errorf("%d elements found, want %d, error %v", len(found), len(want), err)
 	}
 }
 

@@ -21,6 +21,8 @@ type Dataplane struct {
 	objects     plan.Plan
 	connections map[plan.Key]uint32
 	refused     map[plan.Key]error
+	// listed are the objects that the next parts have.
+	listed []plan.Key
 }
 
 // schedulers are those the fake kernel has.
@@ -72,9 +74,40 @@ func (d *Dataplane) Servers() (plan.Plan, error) {
 // Observe gives what is ours.
 func (d *Dataplane) Observe(ctx context.Context) (plan.Plan, error) { return d.observe(ctx, d.ours) }
 
-// ObserveKind gives what is ours of one kind, but RealServer.
-func (d *Dataplane) ObserveKind(ctx context.Context, kind plan.Kind) (plan.Plan, error) {
-	return d.observe(ctx, func(key plan.Key) bool { return key.Kind == kind && kind != plan.RealServer && d.ours(key) })
+// partObjects is how many objects a part has.
+const partObjects = 3
+
+// ObservePart gives the next objects of a kind, if that is one of elements.
+func (d *Dataplane) ObservePart(ctx context.Context, kind plan.Kind, first bool) (plan.Plan, bool, error) {
+	if first {
+		all, err := d.observe(ctx, func(key plan.Key) bool { return key.Kind == kind && !isServer(key) })
+		if err != nil {
+			return nil, false, err
+		}
+		d.mu.Lock()
+		d.listed = slices.SortedFunc(maps.Keys(all), plan.Key.Compare)
+		d.mu.Unlock()
+	}
+	d.mu.Lock()
+	part := d.listed[:min(partObjects, len(d.listed))]
+	d.listed = d.listed[len(part):]
+	more := len(d.listed) > 0
+	d.mu.Unlock()
+	observed, err := d.ObserveElements(ctx, part)
+	return observed, more, err
+}
+
+// ObserveElements gives those of some objects that exist.
+func (d *Dataplane) ObserveElements(ctx context.Context, elements []plan.Key) (plan.Plan, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	result := plan.Plan{}
+	for _, key := range elements {
+		if value, is := d.objects[key]; is {
+			result[key] = value
+		}
+	}
+	return result, ctx.Err()
 }
 
 // ObserveServers gives some virtual servers, whoever's they are, with their real servers.

@@ -55,8 +55,9 @@ type Table struct {
 	// timeouts are those of the groups in the kernel, as far as we made or read them.
 	timeouts timeouts
 
-	conn   *nftables.Conn
-	socket *netlink.Conn
+	conn    *nftables.Conn
+	socket  *netlink.Conn
+	listing listing
 	// port is that of the socket, as the kernel names who made a change.
 	port atomic.Uint32
 }
@@ -67,8 +68,11 @@ func New(config Config, timeout time.Duration) *Table {
 	return &Table{config: config, timeout: timeout, table: table, sets: sets(table), timeouts: newTimeouts(nil)}
 }
 
-// Close closes the socket.
-func (t *Table) Close() error {
+// Close closes the sockets.
+func (t *Table) Close() error { return errors.Join(t.hangUp(), t.listing.close()) }
+
+// hangUp closes the socket of transactions.
+func (t *Table) hangUp() error {
 	if t.conn == nil {
 		return nil
 	}
@@ -100,7 +104,7 @@ func (t *Table) doWithin(ctx context.Context, timeout time.Duration, exchange fu
 	if err != nil {
 		// What the socket or the queue still holds belongs to this exchange; that
 		// closing goes wrong too would be no news.
-		_ = t.Close()
+		_ = t.hangUp()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) { // once for each message of a transaction
 		return fmt.Errorf("no acknowledgement from the kernel within %s: %w", timeout, os.ErrDeadlineExceeded)
@@ -121,7 +125,7 @@ func (t *Table) dial() error {
 	}
 	t.conn = conn
 	if err := errors.Join(t.learnPort(), t.widen()); err != nil {
-		return errors.Join(err, t.Close())
+		return errors.Join(err, t.hangUp())
 	}
 	return nil
 }

@@ -23,8 +23,11 @@ type kernel struct{}
 func (kernel) Setup(context.Context) error                                   { return nil }
 func (kernel) Observe(context.Context) (plan.Plan, error)                    { return nil, nil }
 func (kernel) Apply(_ context.Context, ops []plan.Op) ([]plan.Op, error)     { return ops, nil }
-func (kernel) ObserveKind(context.Context, plan.Kind) (plan.Plan, error)     { return nil, nil }
 func (kernel) ObserveServers(context.Context, []plan.Key) (plan.Plan, error) { return nil, nil }
+func (kernel) ObservePart(context.Context, plan.Kind, bool) (plan.Plan, bool, error) {
+	return nil, false, nil
+}
+func (kernel) ObserveElements(context.Context, []plan.Key) (plan.Plan, error) { return nil, nil }
 func (kernel) Connections(context.Context, []plan.Key) (map[plan.Key]uint32, error) {
 	return nil, nil
 }
