@@ -143,6 +143,7 @@ func sourceConfig(c config.Config, logger *slog.Logger) watch.KubernetesConfig {
 		Want:      watch.Want{Node: c.Node, ServiceCIDRs: true},
 		// There, 0 is the default and less than that is never.
 		AuditInterval: cmp.Or(c.WatchAuditPeriod, -1),
+		Eager:         !c.AdoptKubeProxy,
 		Logger:        logger,
 	}
 }
@@ -153,6 +154,7 @@ func loopOptions(c config.Config, store *state.Store, own *addresses, logger *sl
 		Store: store, Logger: logger,
 		Context: planContext(c), DrainTimeout: c.DrainTimeout, AuditPeriod: c.AuditPeriod,
 		NodeAddresses: own.nodePorts, NodePodCIDRs: c.DetectLocal.Mode == config.NodeCIDR,
+		Early:  !c.AdoptKubeProxy,
 		Drains: newDrainFile(c.DrainLedger, c.Node),
 	}
 }

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -10,6 +11,10 @@ import (
 // a list makes several times its own size of garbage, and with the usual 100 a server
 // would hold twice the memory during a relist than it needs otherwise.
 const frugalPercent = 20
+
+// firstPercent is that target while an eager source reads everything for the first time, unless the
+// environment has another one: a small heap that grows would be gone through again and again.
+const firstPercent = 50
 
 // settleTime is how long after a list memory is given back: what the reflector used for
 // it is still referred to when the list is handed over.
@@ -30,16 +35,21 @@ type frugality struct {
 	usual  int
 }
 
-func (f *frugality) begin() {
+func (f *frugality) begin(first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lists++
-	if !f.frugal {
-		f.frugal = true
-		f.usual = debug.SetGCPercent(frugalPercent)
-		if f.usual >= 0 && f.usual < frugalPercent { // somebody wants it lower still
-			debug.SetGCPercent(f.usual)
-		}
+	if f.frugal {
+		return
+	}
+	f.frugal = true
+	if first && os.Getenv("GOGC") == "" {
+		f.usual = debug.SetGCPercent(firstPercent)
+		return
+	}
+	f.usual = debug.SetGCPercent(frugalPercent)
+	if f.usual >= 0 && f.usual < frugalPercent { // somebody wants it lower still
+		debug.SetGCPercent(f.usual)
 	}
 }
 
@@ -70,12 +80,12 @@ type listing struct {
 	under bool
 }
 
-func (l *listing) begin() {
+func (l *listing) begin(first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.under {
 		l.under = true
-		reading.begin()
+		reading.begin(first)
 	}
 }
 

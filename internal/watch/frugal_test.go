@@ -30,14 +30,14 @@ func TestFrugalWhileListsAreRead(t *testing.T) {
 				t.Errorf("%s: GOGC %d, want %d", situation, got, want)
 			}
 		}
-		f.begin()
+		f.begin(false)
 		check("one list", frugalPercent)
-		f.begin()
+		f.begin(false)
 		f.end()
 		check("one of two lists read", frugalPercent)
 		f.end()
 		check("just read", frugalPercent)
-		f.begin()
+		f.begin(false)
 		advance(settleTime)
 		check("another one began", frugalPercent)
 		f.end()
@@ -51,7 +51,7 @@ func TestFrugalNeverRaisesTheTarget(t *testing.T) {
 	defer debug.SetGCPercent(usual)
 	synctest.Test(t, func(t *testing.T) {
 		var f frugality
-		f.begin()
+		f.begin(false)
 		if got := gcPercent(); got != 10 {
 			t.Errorf("GOGC %d, want 10", got)
 		}
@@ -61,4 +61,32 @@ func TestFrugalNeverRaisesTheTarget(t *testing.T) {
 			t.Errorf("GOGC %d after the list, want 10", got)
 		}
 	})
+}
+
+func TestFrugalRaisesTheTargetWhileEverythingIsReadFirst(t *testing.T) {
+	for _, test := range []struct {
+		situation, environment string
+		want                   int
+	}{
+		{"by itself", "", firstPercent},
+		{"the environment has another one", "10", 10},
+	} {
+		t.Run(test.situation, func(t *testing.T) {
+			t.Setenv("GOGC", test.environment)
+			usual := debug.SetGCPercent(10)
+			defer debug.SetGCPercent(usual)
+			synctest.Test(t, func(t *testing.T) {
+				var f frugality
+				f.begin(true)
+				if got := gcPercent(); got != test.want {
+					t.Errorf("GOGC %d, want %d", got, test.want)
+				}
+				f.end()
+				advance(settleTime)
+				if got := gcPercent(); got != 10 {
+					t.Errorf("GOGC %d after the list, want 10", got)
+				}
+			})
+		})
+	}
 }

@@ -51,6 +51,10 @@ type KubernetesConfig struct {
 	// Want says what else than Services and EndpointSlices to watch.
 	Want Want
 
+	// Eager commits objects of the first lists as they are read, for whoever can do something with a
+	// snapshot that is not usable yet. A server that does not stream lists (KEP-3157) sends each as a whole.
+	Eager bool
+
 	// AuditInterval is how often, give or take a half, to list the keys and versions of
 	// everything and to compare them with what the watches brought; 0 means 10 minutes,
 	// less means never.
@@ -77,6 +81,7 @@ type Kubernetes struct {
 	*statusBoard
 	clients   *clients
 	selection Selection
+	eager     bool
 	kinds     []*kind
 	logger    *slog.Logger
 	names     intern.Names
@@ -99,7 +104,7 @@ func newKubernetes(config KubernetesConfig, choose func(*Selection) []*kind) (So
 		return nil, err
 	}
 	k := &Kubernetes{
-		clients: clients, selection: config.Selection, logger: orDefault(config.Logger), pause: 500 * time.Millisecond,
+		clients: clients, selection: config.Selection, eager: config.Eager, logger: orDefault(config.Logger), pause: 500 * time.Millisecond,
 		auditInterval: max(0, cmp.Or(config.AuditInterval, defaultAuditInterval)), grace: auditGrace,
 	}
 	k.kinds = choose(&k.selection)
@@ -155,7 +160,7 @@ func (k *Kubernetes) Run(ctx context.Context, store *state.Store) error {
 	for _, kind := range k.kinds {
 		source := &listWatch{clients: k.clients, pause: k.pause, sink: &sink{
 			kind: kind, selection: &k.selection, store: store, converter: converter{names: &k.names, literal: k.selection.Literal, noTargets: k.selection.NoTargets},
-			status: k.statusBoard, logger: k.logger, listed: missing.item(),
+			status: k.statusBoard, logger: k.logger, listed: missing.item(), eager: k.eager,
 		}}
 		audit.kinds = append(audit.kinds, source.audited())
 		running.Go(func() { k.follow(ctx, source) })

@@ -43,7 +43,7 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 
 // ListWithContext lists the kind.
 func (l *listWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-	l.sink.listing.begin()
+	l.sink.listing.begin(l.sink.first())
 	l.renew(&options)
 	var list runtime.Object
 	err := l.try(ctx, &options, func() (err error) {
@@ -64,7 +64,7 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		return err
 	})
 	if err == nil && options.SendInitialEvents != nil && *options.SendInitialEvents {
-		l.sink.listing.begin()
+		l.sink.listing.begin(l.sink.first())
 	}
 	return stream, err
 }

@@ -31,7 +31,15 @@ type sink struct {
 	complained map[objectKey]string
 	// ledger has the versions of all objects the sink was told of.
 	ledger ledger
+	// eager is whether objects of a first list are committed before it is complete; early are those
+	// that have been read and not been committed, which was done last at committed.
+	eager     bool
+	early     []kept
+	committed time.Time
 }
+
+// earlyPause is how long objects of a first list are gathered: each commit costs their reader something.
+const earlyPause = 50 * time.Millisecond
 
 // kept is an object after conversion; value nil means that nothing is kept of it.
 type kept struct {
@@ -48,8 +56,27 @@ func (s *sink) Transformer() cache.TransformFunc {
 		if err == nil && k.value != nil && s.kind.present != nil {
 			k.value = s.kind.present(s.store.Load(), k.value)
 		}
+		if err == nil && s.first() {
+			s.commitEarly(k, time.Now())
+		}
 		return k, err
 	}
+}
+
+// first tells whether objects are to be committed before their list is complete.
+func (s *sink) first() bool { return s.eager && !s.store.Load().Usable() }
+
+// commitEarly commits an object of a first list, and those that wait, if it is time to.
+func (s *sink) commitEarly(k kept, now time.Time) {
+	if s.early = append(s.early, k); now.Sub(s.committed) < earlyPause {
+		return
+	}
+	s.store.Update(now, func(tx *state.Txn) {
+		for _, k := range s.early {
+			s.commit(tx, k)
+		}
+	})
+	s.early, s.committed = s.early[:0], now
 }
 
 func (s *sink) convert(object any) (kept, error) {
@@ -143,6 +170,7 @@ func (s *sink) Delete(object any) error {
 // Replace makes a complete list the whole of the kind, in one commit.
 func (s *sink) Replace(objects []any, _ string) error {
 	now := time.Now()
+	s.early = nil
 	var broken error
 	versions := make(map[uint64]uint64, len(objects))
 	s.store.Update(now, func(tx *state.Txn) {

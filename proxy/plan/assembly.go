@@ -251,6 +251,9 @@ func (a *Assembly) Owners() []model.ServiceKey {
 	return slices.Collect(maps.Keys(a.owners))
 }
 
+// Has tells whether there is a fragment of a Service.
+func (a *Assembly) Has(of model.ServiceKey) bool { return a.owners[of] != nil }
+
 // Of gives the keys of an owner's fragment, in a fixed order.
 func (a *Assembly) Of(of model.ServiceKey) []Key {
 	if o := a.owners[of]; o != nil {

@@ -29,8 +29,11 @@ type Round struct {
 func (r *Reconciler) round(snapshot *state.Snapshot) (begun Round) {
 	r.followSync(snapshot)
 	r.followNode(snapshot)
-	begun = Round{Before: r.planned, After: snapshot, Began: time.Now()}
-	if r.planned == nil && !r.ahead {
+	begun = Round{After: snapshot, Began: time.Now()}
+	switch {
+	case r.whole():
+		begun.Before = r.planned
+	case !r.ahead:
 		begun.Before = snapshot // what is urgent alone
 	}
 	r.update(snapshot)

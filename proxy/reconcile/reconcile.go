@@ -75,6 +75,9 @@ type Options struct {
 	// Watch, if not nil, is run from the end of the first round on: it gives signs that somebody
 	// else has changed the data plane, until ctx ends.
 	Watch func(ctx context.Context, sign func(string)) error
+	// Early has the loop begin before the source has read everything, if the data plane holds nothing
+	// at the start, as after that of a machine. It needs a Node object.
+	Early bool
 	// Complain, if not nil, is called by the loop with what of a Service has no effect, once for as
 	// long as that is so. It has been logged.
 	Complain func(model.ServiceKey, plan.Problem)
@@ -100,7 +103,9 @@ type Reconciler struct {
 	ledger   *drain.Ledger
 	memoirs  memoirs
 	ramps    *slowstart.Ramps
-	planned  *state.Snapshot
+	// planned is the snapshot that the assembly is the plan of: of all its Services if it is
+	// usable, otherwise of those with which the loop has begun.
+	planned *state.Snapshot
 	// found is what the kernel held at first; nil from the first synced snapshot on.
 	found *found
 	// anew has every Service planned in the next round.
@@ -201,6 +206,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	r.resume()
 	defer func() { r.saveDrains(time.Now()) }()
+	if r.options.Early && r.applied.Len() == 0 {
+		r.begin(ctx)
+	}
 	snapshot, err := r.firstUsable(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended before there was anything to do
@@ -314,7 +322,7 @@ func (r *Reconciler) wait(ctx context.Context, snapshot *state.Snapshot) *state.
 }
 
 // goesOn tells whether there is something to do at once.
-func (r *Reconciler) goesOn() bool { return !r.held && (!r.queue.empty() || r.planned == nil) }
+func (r *Reconciler) goesOn() bool { return !r.held && (!r.queue.empty() || !r.whole()) }
 
 // rest waits until there is credit for a round again, or something urgent has changed.
 func (r *Reconciler) rest(ctx context.Context) {
@@ -395,7 +403,7 @@ func (r *Reconciler) nextWake(now time.Time) time.Duration {
 func (r *Reconciler) update(snapshot *state.Snapshot) {
 	r.queueUp(r.assembly.Replace(model.ServiceKey{}, r.cluster(snapshot)), true)
 	switch {
-	case r.planned != nil:
+	case r.whole():
 		snapshot.ChangedServices(r.planned, func(key model.ServiceKey, _, after *state.Service) {
 			r.replan(key, after)
 		})
@@ -409,7 +417,9 @@ func (r *Reconciler) update(snapshot *state.Snapshot) {
 		}
 	default:
 		for key, entry := range snapshot.Services() {
-			r.replan(key, entry)
+			if !r.plannedEarly(key, entry) {
+				r.replan(key, entry)
+			}
 		}
 		r.forgetMissing(snapshot)
 		r.planned = snapshot
@@ -423,7 +433,7 @@ func (r *Reconciler) update(snapshot *state.Snapshot) {
 // served by what kube-proxy has left, also to a connection that there is.
 func (r *Reconciler) cluster(snapshot *state.Snapshot) plan.Plan {
 	p := r.context.Cluster(snapshot)
-	if r.planned == nil || !snapshot.Synced {
+	if !r.whole() || !snapshot.Synced {
 		maps.DeleteFunc(p, func(key plan.Key, _ plan.Value) bool { return key.Kind == plan.ServiceCIDR })
 	}
 	return p
@@ -439,15 +449,19 @@ func (r *Reconciler) placeIn(snapshot *state.Snapshot) policy.Place {
 }
 
 func (r *Reconciler) replan(key model.ServiceKey, entry *state.Service) {
-	r.complain(key, entry)
-	switch {
-	case entry == nil:
+	if entry == nil {
 		r.context.Marks.Forget(key)
 		delete(r.urgent, key)
-	case isUrgent(key, entry):
+	}
+	r.replace(key, entry, r.context.Service(entry))
+}
+
+// replace makes a fragment the plan of a Service.
+func (r *Reconciler) replace(key model.ServiceKey, entry *state.Service, fragment plan.Plan) {
+	r.complain(key, entry)
+	if entry != nil && isUrgent(key, entry) {
 		r.urgent[key] = struct{}{}
 	}
-	fragment := r.context.Service(entry)
 	if r.found.overlaps(fragment) {
 		return
 	}
@@ -564,6 +578,7 @@ func (r *Reconciler) decide(key plan.Key, now time.Time) (op plan.Op, needed boo
 	joins := false
 	if key.Kind == plan.RealServer {
 		_, joins = r.applied.Get(key.VirtualServerKey())
+		joins = joins && r.whole()
 	}
 	want = r.ramps.Decide(key, inHave, want, inWant, joins, now)
 	return plan.Change(key, have, inHave, want, inWant)

@@ -63,14 +63,20 @@ type fixture struct {
 
 func run(t *testing.T, adopted plan.Plan, play func(t *testing.T, f *fixture)) {
 	synctest.Test(t, func(t *testing.T) {
-		dataplane := &counted{}
-		for _, op := range plan.Diff(nil, adopted) {
-			if err := dataplane.Foreign(op); err != nil {
-				t.Fatal(err)
-			}
-		}
+		dataplane := holding(t, adopted)
 		play(t, start(t, dataplane, dataplane))
 	})
+}
+
+// holding gives a data plane that holds something at the start.
+func holding(t *testing.T, adopted plan.Plan) *counted {
+	dataplane := &counted{}
+	for _, op := range plan.Diff(nil, adopted) {
+		if err := dataplane.Foreign(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dataplane
 }
 
 // start runs a Reconciler on a data plane until the test ends; what it has applied is read back

@@ -39,5 +39,5 @@ func (r *Reconciler) learn(err error) {
 // complete tells whether the newest planned snapshot is applied, but for what the data plane does
 // not take.
 func (r *Reconciler) complete() bool {
-	return r.planned != nil && r.dirty.Len() == len(r.refused) && !r.anew
+	return r.whole() && r.dirty.Len() == len(r.refused) && !r.anew
 }
