@@ -149,9 +149,12 @@ func toOurs(theirs, ours float64) string {
 	return number(theirs / ours)
 }
 
-// rows calls a function for every subject beside each number of Services.
-func (d *document) rows(row func(s peers.Subject, services int)) {
+// rows calls a function for every subject beside each number of Services; floor adds one.
+func (d *document) rows(floor bool, row func(s peers.Subject, services int)) {
 	for _, services := range d.order.Sizes {
+		if floor {
+			row(measured.Floor, services)
+		}
 		for _, s := range d.order.Subjects {
 			row(s, services)
 		}
@@ -162,9 +165,10 @@ func (d *document) firstSyncs() {
 	d.Printf("## First sync\n\nFrom the start of the process, in a kernel that has nothing of it, until connections to default/kubernetes and to the DNS Service are\n" +
 		"answered, and until those to a sample of the Services are and its own metrics say that nothing is left to be done. Medians; in brackets\n" +
 		"the lowest and highest. Every Service is asked once afterwards. CPU is user and system time of the process and its children. Netlink\n" +
-		"messages are those of a start of its own; batches of more than 4 MiB cannot be listened to and are missing.\n\n")
+		"messages are those of a start of its own; batches of more than 4 MiB cannot be listened to and are missing. \"" + string(measured.Floor) + "\" is a\n" +
+		"client of the bench, which runs already, until it has read all Services and EndpointSlices.\n\n")
 	d.Printf("| Services | subject | default/kubernetes s | DNS s | all s | to ours | CPU s | to ours | programs run | netlink requests | replies | unanswered |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
-	d.rows(func(s peers.Subject, services int) {
+	d.rows(true, func(s peers.Subject, services int) {
 		runs := d.found.of(s, services, false)
 		first := func(figure func(measured.FirstSync) float64) float64 {
 			return runs.median(func(r measured.Run) float64 { return figure(r.First) })
@@ -172,6 +176,10 @@ func (d *document) firstSyncs() {
 		kubernetes, dns := first(func(f measured.FirstSync) float64 { return seconds(f.Kubernetes) }), first(func(f measured.FirstSync) float64 { return seconds(f.DNS) })
 		all, cpu := d.found.firstSync(s, services), d.found.firstCPU(s, services)
 		if len(runs) == 0 {
+			return
+		}
+		if s == measured.Floor {
+			d.Printf("| %d | %s | | | %s | %s | | | | | | |\n", services, s, number(all), toOurs(all, d.found.firstSync(peers.Mooring, services)))
 			return
 		}
 		if all == 0 {
@@ -224,11 +232,7 @@ func (d *document) changes() {
 		"until a connection through the Service's address reaches the new endpoint (asked every 2 ms, later every 2%% of the time so far). CPU is that of\n"+
 		"the process and its children from the write until it is at rest again. \"%s\" is a client of the bench that hears of the same write.\n\n", measured.Floor)
 	d.Printf("| Services | subject | p50 ms | p99 ms | changes | p50 to ours | CPU ms | to ours | programs run | netlink requests | replies | connections failed |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
-	for _, services := range d.order.Sizes {
-		for _, s := range append([]peers.Subject{measured.Floor}, d.order.Subjects...) {
-			d.change(s, services)
-		}
-	}
+	d.rows(true, d.change)
 	d.Printf("\n")
 }
 
@@ -265,7 +269,7 @@ func (d *document) change(s peers.Subject, services int) {
 func (d *document) idle() {
 	d.Printf("## Without changes\n\nIn %s in which nothing changes in the API or the kernel.\n\n", d.order.Idle)
 	d.Printf("| Services | subject | CPU ms | programs run | netlink requests | replies |\n|---:|---|---:|---:|---:|---:|\n")
-	d.rows(func(s peers.Subject, services int) {
+	d.rows(false, func(s peers.Subject, services int) {
 		idle := func(r measured.Run) []measured.Use {
 			if r.Idle == nil {
 				return nil
@@ -284,7 +288,7 @@ func (d *document) idle() {
 func (d *document) memory() {
 	d.Printf("## Resident memory\n\nMiB of the process itself, from /proc; the programs it runs are not counted. Steady is after the time without changes. The relist is that after the API\nserver has been started anew.\n\n")
 	d.Printf("| Services | subject | peak of the first sync | steady | to ours | peak of a relist | to steady |\n|---:|---|---:|---:|---:|---:|---:|\n")
-	d.rows(func(s peers.Subject, services int) {
+	d.rows(false, func(s peers.Subject, services int) {
 		steady := d.found.steady(s, services)
 		if steady == 0 {
 			return
@@ -306,7 +310,7 @@ func (d *document) traffic() {
 	d.Printf("## Connections\n\nA pod connects to Services, and to the same Services' pods by their own addresses, in turn, %d rounds of %s each; every connection asks and is answered once.\n"+
 		"Connections per second are of several askers at once, latencies of a single one. Ratios are to the pods' own addresses; medians.\n\n", d.order.TrafficRounds, d.order.Traffic)
 	d.Printf("| Services | subject | connections/s | direct | ratio | p50 us | direct | ratio | p99 ratio | failed |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
-	d.rows(func(s peers.Subject, services int) {
+	d.rows(false, func(s peers.Subject, services int) {
 		ways := map[bool][]measured.Traffic{}
 		failed := 0
 		for _, run := range d.found.of(s, services, false) {

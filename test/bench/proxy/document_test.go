@@ -31,7 +31,9 @@ func invented() (head, findings) {
 	unfinished := measured.Run{Subject: peers.KubeProxyIPVS, Services: 1000, First: measured.FirstSync{DNS: 2 * time.Second}}
 	lost := run(peers.KubeProxyNFTables, 1000, 300)
 	lost.Changes[0].Latency = 0
+	floor := measured.Run{Subject: measured.Floor, Services: 1000, First: measured.FirstSync{All: 50 * time.Millisecond}}
 	return h, findings{
+		floor,
 		run(peers.Mooring, 100, 10), run(peers.KubeProxyIPVS, 100, 20), run(peers.KubeProxyNFTables, 100, 30),
 		run(peers.Mooring, 1000, 20), unfinished, lost, heard,
 	}
@@ -44,6 +46,7 @@ func TestDocumentSays(t *testing.T) {
 		"a target that is met":         "| first sync of kube-proxy nftables to ours | 15.0 | at least 10.0 | met |",
 		"one without a measurement":    "| CPU of one change of kube-proxy ipvs to ours |  | at least 100 | not measured |",
 		"the relist":                   "| peak of a relist to that | 1.50 | at most 1.30 | missed |",
+		"who reads alone":              "| 1000 | a watch alone | | | 0.05 | 0.25 | |",
 		"a sync that took too long":    "| 1000 | kube-proxy ipvs | not within 1m0s | 2.00 | not within 1m0s |",
 		"a change that was not seen":   "| 1000 | kube-proxy nftables | 1 of 1 not within 1m0s |",
 		"messages of another start":    " | 7 | 8 | 1 of 3 |",

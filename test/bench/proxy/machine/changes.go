@@ -90,9 +90,12 @@ func (b *bench) move(ctx context.Context, endpoint netip.Addr) error {
 	return nil
 }
 
-// floor times how long a watch alone takes to hear of the same changes.
-func (b *bench) floor(ctx context.Context, services int) error {
+// floor times how long a client takes that only reads: all objects, and the same changes.
+func (b *bench) floor(ctx context.Context, services int) (err error) {
 	run := measured.Run{Subject: measured.Floor, Services: services}
+	if run.First.All, err = b.reading(ctx); err != nil {
+		return err
+	}
 	_, slice := cluster.MovingObjects("")
 	watch, err := b.api.DiscoveryV1().EndpointSlices(slice.Namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + slice.Name})
 	if err != nil {

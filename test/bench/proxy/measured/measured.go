@@ -44,8 +44,8 @@ type Order struct {
 // Profiles is a directory in the machine.
 const Profiles = "/run/profiles"
 
-// Floor is a subject of the changes: a watch alone, of the bench itself. What it takes, nobody can
-// save.
+// Floor is a client of the bench itself that reads everything and hears of changes, and does nothing
+// with it. What that takes, nobody can save.
 const Floor peers.Subject = "a watch alone"
 
 // Run is one start of one subject, or of none (Floor).
