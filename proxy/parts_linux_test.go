@@ -11,7 +11,7 @@ import (
 
 // TestASetIsReadInLargeParts counts the parts in which the kernel lists a set that is read as a whole. For each
 // it goes through the set from its beginning, so they are to be as large as it makes them: 32 KiB, some 900
-// elements, and not a page, some 150.
+// elements, and not a page, some 150. To set up the table again reads none.
 func TestASetIsReadInLargeParts(t *testing.T) {
 	needKernel(t)
 	const elements, perPart = 10000, 600
@@ -41,7 +41,9 @@ func TestASetIsReadInLargeParts(t *testing.T) {
 		})
 		return read, messages
 	}
+	setup := func() heard { return ear.during(func() { do(func() error { return kernel.Setup(t.Context()) }) }) }
 	_, without := observe()
+	empty := setup()
 	whole := plan.Plan{}
 	for i := range elements {
 		service, _ := numbered(i, model.TCP, 0)
@@ -57,5 +59,8 @@ func TestASetIsReadInLargeParts(t *testing.T) {
 	}
 	if parts := with.received - without.received; parts > elements/perPart {
 		t.Errorf("%d elements in %d parts", elements, parts)
+	}
+	if full := setup(); full.received > empty.received {
+		t.Errorf("%d elements add %d netlink messages to setting up the table again", elements, full.received-empty.received)
 	}
 }

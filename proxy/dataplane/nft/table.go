@@ -182,22 +182,19 @@ func (t *Table) Setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kept, err := t.read(ctx, exists, elementKinds)
-	if err != nil {
-		return err
-	}
 	current, err := t.current(ctx)
 	if err != nil {
 		return err
 	}
 	if !exists || current {
-		err = t.write(ctx, false, kept)
+		// Only what follows from elements is written anew with the rules: the large sets need not be read.
+		err = t.writeWith(ctx, exists, false, wholeKinds)
 		if !exists || err == nil {
 			return err
 		}
 	}
 	// Another version's table, or one of ours that somebody changed.
-	return t.write(ctx, true, kept)
+	return t.writeWith(ctx, exists, true, elementKinds)
 }
 
 // Lacking tells in words that the table is missing or another version's; nil if it is ours.
@@ -207,6 +204,15 @@ func (t *Table) Lacking(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	return []string{"nft table inet " + TableName + " is missing, or another version's"}, nil
+}
+
+// writeWith writes the whole table, with the elements of some kinds that there are.
+func (t *Table) writeWith(ctx context.Context, exists, replace bool, kinds []plan.Kind) error {
+	kept, err := t.read(ctx, exists, kinds)
+	if err != nil {
+		return err
+	}
+	return t.write(ctx, replace, kept)
 }
 
 // write writes the whole table, with the elements given if an old one is replaced.
