@@ -25,7 +25,7 @@ func (b *bench) reading(ctx context.Context) (time.Duration, error) {
 	factory.Shutdown()
 	debug.FreeOSMemory()
 	if !read {
-		return 0, errors.New("Services and EndpointSlices not read in time")
+		return 0, errors.New("not all Services and EndpointSlices read in time")
 	}
 	return took, nil
 }
