@@ -28,7 +28,7 @@ func runInQEMU(ctx context.Context, spec Spec) (int, error) {
 }
 
 // emulatorTries is how often a machine is started that dies of the emulator.
-const emulatorTries = 3
+const emulatorTries = 5
 
 // emulatorFault tells whether a machine died of a fault of QEMU, not of what ran in it: the kernel
 // patches its own code by way of a breakpoint instruction (text_poke_bp, arch/x86/kernel/

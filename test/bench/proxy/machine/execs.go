@@ -16,7 +16,9 @@ type execs struct{ instance string }
 
 const tracing = "/sys/kernel/tracing"
 
-// countExecs begins to count. Helpers that the kernel starts to load modules do not count.
+// countExecs begins to count. Helpers that the kernel starts to load modules do not count. The names of
+// tasks are not recorded: for that the kernel patches its scheduler (tracing_start_sched_switch,
+// trace_sched_switch.c), in the middle of which an emulator is likely to run it.
 func countExecs() (*execs, error) {
 	if err := unix.Mount("tracefs", tracing, "tracefs", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
 		return nil, fmt.Errorf("tracefs: %w", err)
@@ -24,6 +26,7 @@ func countExecs() (*execs, error) {
 	x := &execs{filepath.Join(tracing, "instances", "execs")}
 	event := filepath.Join(x.instance, "events", "sched", "sched_process_exec")
 	if err := errors.Join(
+		os.WriteFile(filepath.Join(tracing, "options", "record-cmd"), []byte("0"), 0o644), // an instance begins with that
 		os.Mkdir(x.instance, 0o755),
 		os.WriteFile(filepath.Join(event, "filter"), []byte(`filename != "/sbin/modprobe"`), 0o644),
 		os.WriteFile(filepath.Join(event, "enable"), []byte("1"), 0o644),
