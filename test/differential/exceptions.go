@@ -188,7 +188,7 @@ func knownExceptions() []exception {
 			decides: "RFC 4291 section 2.2: an IPv6 address may be spelled in several ways; RFC 3596 section 2.5: it has one reverse name",
 			compat:  true,
 			holds: func(d *difference) bool {
-				return d.query.qtype == dns.TypePTR && d.isReverse() && d.stock.subsetOf(d.ours) && d.anySlice(isSpelledOtherwise)
+				return d.isReverse() && d.stock.subsetOf(d.ours) && d.anySlice(isSpelledOtherwise)
 			},
 		},
 		{

@@ -219,7 +219,11 @@ func (g generator) address(family discoveryv1.AddressType) string {
 	case discoveryv1.AddressTypeFQDN:
 		return pick(g, []string{"both.example.org", "web.default.svc.cluster.local"})
 	case discoveryv1.AddressTypeIPv6:
-		return pick(g, []string{"fd00:10:244:1::", "2001:db8::abcd", fmt.Sprintf("fd00:10:244:1::%x", g.IntN(200))})
+		if g.chance(2) {
+			// Spelled otherwise, and always so: to the stock plugin each spelling is an endpoint of its own.
+			return "fd00:10:244:2::0"
+		}
+		return pick(g, []string{"fd00:10:244:1::", "2001:db8::abcd", fmt.Sprintf("fd00:10:244:1::%x", 1+g.IntN(200))})
 	}
 	if g.chance(20) {
 		return fmt.Sprintf("10.244.1.%d", 1+g.IntN(3))
